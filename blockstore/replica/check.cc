@@ -1,0 +1,390 @@
+#include "blockstore/replica/check.h"
+
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "blockstore/io/status.h"
+#include "blockstore/pool/records.pb.h"
+
+namespace keelson::replica {
+namespace {
+
+using pool::BlockBits;
+using pool::ExtentState;
+using pool::kBlockBytes;
+using pool::kBlocksPerExtent;
+using pool::kNoExtent;
+using pool::MetaEntry;
+using pool::Table;
+
+constexpr std::size_t kPageEntries = 4096;
+
+// One run of the check over one pool.
+class Checker {
+ public:
+  Checker(ReplicaStore* store, CheckOptions options)
+      : store_(store), pool_(&store->pool()), options_(options) {}
+  io::Task<absl::StatusOr<CheckReport>> Run();
+
+ private:
+  using Page = std::vector<MetaEntry>;
+  // Goes through a table page by page; each page is judged without waiting.
+  io::Task<absl::Status> ForEachPage(Table table, std::string prefix,
+                                     void (Checker::*judge)(const Page& page));
+  void JudgeReplicas(const Page& page);
+  void JudgeClean(const Page& page);
+  void JudgeMap(const Page& page);
+  void JudgeNotes(const Page& page);
+  void JudgeSums(const Page& page);
+  void JudgeMapEntry(const std::string& key_bytes, const std::string& value);
+  void JudgeSum(const std::string& key_bytes, const std::string& value);
+  void JudgeLayers();
+  void JudgeMemory();
+  void JudgeAllocator();
+  io::Task<absl::Status> VerifyData();
+  io::Task<absl::Status> VerifyExtent(Layer* layer, std::uint32_t extent);
+  void Problem(std::string what) { report_.problems.push_back(std::move(what)); }
+  // A problem whose record can go without losing anything.
+  void Orphan(Table table, const std::string& key, std::string what) {
+    if (options_.repair) {
+      repairs_.Delete(table, key);
+      report_.repaired.push_back(absl::StrCat("removed: ", what));
+    }
+    Problem(std::move(what));
+  }
+  Replica* HeadOwner(const Layer* layer) {
+    for (const ReplicaInfo& info : infos_) {
+      Replica* replica = store_->Find(info.id);
+      if (replica != nullptr && replica->head() == layer) return replica;
+    }
+    return nullptr;
+  }
+
+  ReplicaStore* store_;
+  pool::Pool* pool_;
+  CheckOptions options_;
+  CheckReport report_;
+  pool::MetaBatch repairs_;
+  std::vector<ReplicaInfo> infos_;
+  std::map<pool::MapKey, ExtentState> stored_;                          // table kMap
+  absl::flat_hash_map<std::uint32_t, pool::MapKey> extent_owners_;      // by pool extent
+};
+
+io::Task<absl::StatusOr<CheckReport>> Checker::Run() {
+  // What is in memory is now in the tables too.
+  CO_RETURN_IF_ERROR(co_await pool_->changes().Flush());
+  infos_ = store_->List();
+  JudgeLayers();
+  CO_RETURN_IF_ERROR(co_await ForEachPage(
+      Table::kObjects, std::string(pool::kReplicaPrefix), &Checker::JudgeReplicas));
+  CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kObjects, std::string(pool::kCleanPrefix),
+                                          &Checker::JudgeClean));
+  CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kMap, std::string(), &Checker::JudgeMap));
+  // The rest is judged in one go with the map's last page: under writes it may have moved on.
+  if (!pool_->changes().has_unflushed()) {
+    JudgeMemory();
+    JudgeAllocator();
+  }
+  CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kNotes, std::string(), &Checker::JudgeNotes));
+  CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kSums, std::string(), &Checker::JudgeSums));
+  if (options_.verify_data) {
+    CO_RETURN_IF_ERROR(co_await VerifyData());
+  }
+  if (!repairs_.empty()) {
+    CO_RETURN_IF_ERROR(co_await pool_->meta().Commit(&repairs_, /*synced=*/true));
+  }
+  co_return std::move(report_);
+}
+
+io::Task<absl::Status> Checker::ForEachPage(Table table, std::string prefix,
+                                            void (Checker::*judge)(const Page& page)) {
+  std::string after;
+  while (true) {
+    absl::StatusOr<Page> page = co_await pool_->meta().Scan(table, prefix, after, kPageEntries);
+    if (!page.ok()) co_return page.status();
+    (this->*judge)(*page);
+    if (page->size() < kPageEntries) co_return absl::OkStatus();
+    after = page->back().first;
+  }
+}
+
+void Checker::JudgeLayers() {
+  for (const auto& [number, layer] : store_->layers().layers()) {
+    ++report_.layers;
+    if (layer->child_count() > 0 && !layer->sealed().has_value()) {
+      Problem(absl::StrCat("layer ", number.value, " has children but is not sealed"));
+    }
+  }
+}
+
+void Checker::JudgeReplicas(const Page& page) {
+  for (const auto& [key, value] : page) {
+    ++report_.replicas;
+    pool::ReplicaRecord record;
+    if (!record.ParseFromString(value)) {
+      Problem("a replica record does not parse");
+      continue;
+    }
+    if (store_->layers().Find({record.head_layer()}) == nullptr) {
+      Problem(absl::StrCat("volume ", record.volume_name(), " has no head layer"));
+    }
+    for (const pool::SnapshotRecord& snapshot : record.snapshots()) {
+      if (store_->layers().Find({snapshot.layer_number()}) == nullptr) {
+        Problem(absl::StrCat("snapshot ", snapshot.name(), " of volume ", record.volume_name(),
+                             " has no layer"));
+      }
+    }
+  }
+}
+
+void Checker::JudgeClean(const Page& page) {
+  for (const auto& [key, value] : page) {
+    const absl::StatusOr<std::uint64_t> number = pool::DecodeObjectKey(pool::kCleanPrefix, key);
+    bool known = false;
+    for (const ReplicaInfo& info : infos_) {
+      Replica* replica = store_->Find(info.id);
+      known |= number.ok() && replica != nullptr && replica->number().value == *number;
+    }
+    if (!known) Orphan(Table::kObjects, key, "a clean generation of no replica");
+  }
+}
+
+void Checker::JudgeMap(const Page& page) {
+  for (const auto& [key, value] : page) JudgeMapEntry(key, value);
+}
+
+void Checker::JudgeMapEntry(const std::string& key_bytes, const std::string& value) {
+  const absl::StatusOr<pool::MapKey> key = pool::DecodeMapKey(key_bytes);
+  const absl::StatusOr<ExtentState> state = pool::DecodeExtentState(value);
+  if (!key.ok() || !state.ok()) {
+    Problem("a map entry does not parse");
+    return;
+  }
+  const std::string what =
+      absl::StrCat("extent ", key->extent, " of layer ", key->layer.value);
+  Layer* layer = store_->layers().Find(key->layer);
+  if (layer == nullptr) {
+    Orphan(Table::kMap, key_bytes, absl::StrCat(what, ", a layer that does not exist"));
+    return;
+  }
+  const Replica* owner = HeadOwner(layer);
+  if (owner != nullptr && key->extent * pool::kExtentBytes >= owner->size_bytes()) {
+    Problem(absl::StrCat(what, " lies past the end of volume ", owner->name()));
+  }
+  stored_[*key] = *state;
+  if (state->pool_extent == kNoExtent) return;
+  ++report_.extents;
+  report_.blocks_present += state->present.Count();
+  if (state->pool_extent >= pool_->allocator().extent_count()) {
+    Problem(absl::StrCat(what, " lies at pool extent ", state->pool_extent,
+                         ", past the end of the pool"));
+  }
+  auto [it, inserted] = extent_owners_.try_emplace(state->pool_extent, *key);
+  if (!inserted) {
+    Problem(absl::StrCat(what, " and extent ", it->second.extent, " of layer ",
+                         it->second.layer.value, " both lie at pool extent ",
+                         state->pool_extent));
+  }
+}
+
+void Checker::JudgeMemory() {
+  std::size_t in_memory = 0;
+  for (const auto& [number, layer] : store_->layers().layers()) {
+    for (std::uint32_t extent : layer->Extents()) {
+      ++in_memory;
+      ExtentState state;
+      layer->Find(extent, &state);
+      auto it = stored_.find({number, extent});
+      // An extent allocated for a write still in flight is not in the map yet.
+      const bool empty = !state.present.Any() && !state.zeroed.Any();
+      if (it == stored_.end() && empty) {
+        --in_memory;
+      } else if (it == stored_.end() || !(it->second == state)) {
+        Problem(absl::StrCat("extent ", extent, " of layer ", number.value,
+                             " differs between memory and the metadata store"));
+      }
+    }
+  }
+  if (in_memory < stored_.size()) {
+    Problem(absl::StrCat("the metadata store maps ", stored_.size(), " extents, memory ",
+                         in_memory));
+  }
+}
+
+void Checker::JudgeAllocator() {
+  std::uint64_t used = 0;
+  for (const auto& [number, layer] : store_->layers().layers()) used += layer->allocated_extents();
+  if (used != pool_->allocator().used_count()) {
+    Problem(absl::StrCat("the allocator counts ", pool_->allocator().used_count(),
+                         " used extents, the maps ", used));
+  }
+}
+
+void Checker::JudgeNotes(const Page& page) {
+  for (const auto& [key_bytes, value] : page) {
+    const auto key = pool::DecodeNoteKey(key_bytes);
+    const absl::StatusOr<pool::Generation> generation = pool::DecodeGeneration(value);
+    if (!key.ok() || !generation.ok()) {
+      Problem("a region note does not parse");
+      continue;
+    }
+    Layer* layer = store_->layers().Find(key->first);
+    if (layer == nullptr) {
+      Orphan(Table::kNotes, key_bytes,
+             absl::StrCat("the note of region ", key->second, " of layer ", key->first.value,
+                          ", which does not exist"));
+    } else if (layer->notes().Get(key->second) < *generation) {
+      Problem(absl::StrCat("the note of region ", key->second, " of layer ", key->first.value,
+                           " is newer in the metadata store than in memory"));
+    }
+  }
+}
+
+void Checker::JudgeSums(const Page& page) {
+  for (const auto& [key, value] : page) JudgeSum(key, value);
+}
+
+void Checker::JudgeSum(const std::string& key_bytes, const std::string& value) {
+  const absl::StatusOr<std::uint32_t> pool_extent = pool::DecodeSumKey(key_bytes);
+  pool::SumRecord record;
+  const absl::Status decoded = pool::DecodeSumRecord(value, &record);
+  if (!pool_extent.ok() || !decoded.ok()) {
+    Problem("a checksum record does not parse");
+    return;
+  }
+  auto owner = extent_owners_.find(*pool_extent);
+  if (owner == extent_owners_.end()) {
+    if (pool_->changes().has_unflushed()) return;  // its extent may be new
+    Orphan(Table::kSums, key_bytes,
+           absl::StrCat("checksums of pool extent ", *pool_extent, ", which no layer uses"));
+    return;
+  }
+  const Layer* layer = store_->layers().Find(record.owner.layer);
+  const bool holds = owner->second == record.owner && layer != nullptr &&
+                     record.generation >= layer->ChecksumsValidFrom(record.owner.extent);
+  if (!holds) return;  // stale: superseded by a write or a merge (R17)
+  report_.checksums += record.known.Count();
+  if (!stored_[record.owner].present.Contains(record.known) &&
+      !pool_->changes().has_unflushed()) {
+    Problem(absl::StrCat("pool extent ", *pool_extent,
+                         " has checksums of blocks that are not present"));
+  }
+}
+
+io::Task<absl::Status> Checker::VerifyData() {
+  std::vector<std::pair<Layer*, std::vector<std::uint32_t>>> work;
+  for (const auto& [number, layer] : store_->layers().layers()) {
+    work.emplace_back(layer.get(), layer->Extents());
+  }
+  for (const auto& [layer, extents] : work) {
+    for (std::uint32_t extent : extents) {
+      CO_RETURN_IF_ERROR(co_await VerifyExtent(layer, extent));
+    }
+  }
+  co_return absl::OkStatus();
+}
+
+io::Task<absl::Status> Checker::VerifyExtent(Layer* layer, std::uint32_t extent) {
+  // Writers of the extent wait; so do trims and merges, which would give it away.
+  RangeLock unshared;
+  Replica* writer = HeadOwner(layer);
+  RangeLock::Hold hold(writer != nullptr ? &writer->extent_locks() : &unshared,
+                       extent * pool::kExtentBytes, (extent + 1) * pool::kExtentBytes,
+                       RangeLock::kExclusive);
+  co_await hold;
+  pool::ReadFence::Pass pass(&pool_->read_fence());
+  ExtentState state;
+  if (!layer->Find(extent, &state) || !state.present.Any()) co_return absl::OkStatus();
+  const pool::MapKey owner{layer->number(), extent};
+  absl::StatusOr<pool::ChecksumRef> checksums = co_await pool_->checksums().Load(
+      state.pool_extent, owner, layer->ChecksumsValidFrom(extent));
+  if (!checksums.ok()) co_return checksums.status();
+  io::Buffer buffer = co_await pool_->reactor().buffers().Take(pool::kExtentBytes);
+  for (std::uint32_t block = 0; block < kBlocksPerExtent;) {
+    const std::uint32_t count = state.present.RunLength(block, kBlocksPerExtent - block);
+    const std::uint32_t first = block;
+    block += count;
+    if (!state.present.Test(first)) continue;
+    const std::span<std::byte> bytes = buffer.span().first(count * kBlockBytes);
+    absl::Status read =
+        co_await pool_->data().Read(pool::Pool::DataOffset(state.pool_extent, first), bytes);
+    if (!read.ok()) {
+      ++pool_->counters().io_errors;
+      Problem(std::string(read.message()));
+      continue;
+    }
+    for (std::uint32_t i = 0; i < count; ++i) {
+      if (!(*checksums)->known.Test(first + i)) continue;
+      ++report_.blocks_verified;
+      if (pool::Crc32c(bytes.subspan(i * kBlockBytes, kBlockBytes)) ==
+          (*checksums)->crc32c[first + i]) {
+        continue;
+      }
+      ++pool_->counters().checksum_errors;
+      Problem(absl::StrCat("block ", first + i, " of extent ", extent, " of layer ",
+                           layer->number().value, " (data offset ",
+                           pool::Pool::DataOffset(state.pool_extent, first + i),
+                           ") does not match its checksum"));
+    }
+  }
+  co_return absl::OkStatus();
+}
+
+std::string ShowBits(const BlockBits& bits) {
+  return bits.IsAll() ? std::string("all") : absl::StrCat(bits.Count());
+}
+
+}  // namespace
+
+io::Task<absl::StatusOr<CheckReport>> CheckPool(ReplicaStore* store, CheckOptions options) {
+  // Layers do not come or go meanwhile.
+  io::AsyncMutex::Guard guard = co_await store->structure().Lock();
+  Checker checker(store, options);
+  co_return co_await checker.Run();
+}
+
+io::Task<absl::StatusOr<std::vector<std::string>>> DumpPool(ReplicaStore* store) {
+  io::AsyncMutex::Guard guard = co_await store->structure().Lock();
+  pool::Pool& pool = store->pool();
+  std::vector<std::string> lines;
+  const pool::PoolSpace space = pool.space();
+  lines.push_back(absl::StrCat("pool ", pool.id().ToString(), " incarnation ",
+                               pool.incarnation().ToString(), " capacity ", space.capacity_bytes,
+                               " used ", space.used_bytes, " reclaiming ", space.reclaiming_bytes,
+                               " free ", space.free_bytes));
+  for (const ReplicaInfo& info : store->List()) {
+    const Replica* replica = store->Find(info.id);
+    const pool::Generation& clean = replica->clean_generation();
+    lines.push_back(absl::StrCat("volume ", info.name, " replica ", info.id.ToString(), " size ",
+                                 info.size_bytes, " allocated ", info.allocated_bytes, " head ",
+                                 replica->head()->number().value, " attached ", info.attached,
+                                 " clean ", clean.epoch.attachment, ".", clean.epoch.restart, ".",
+                                 clean.counter));
+    for (const SnapshotInfo& snapshot : info.snapshots) {
+      lines.push_back(absl::StrCat("  snapshot ", snapshot.name, " id ", snapshot.id.ToString(),
+                                   " size ", snapshot.size_bytes));
+    }
+  }
+  for (const auto& [number, layer] : store->layers().layers()) {
+    lines.push_back(absl::StrCat(
+        "layer ", number.value, " parent ",
+        layer->parent() == nullptr ? 0 : layer->parent()->number().value, " sealed ",
+        layer->sealed().has_value(), " referenced ", layer->referenced(), " extents ",
+        layer->extent_count()));
+    for (std::uint32_t extent : layer->Extents()) {
+      ExtentState state;
+      layer->Find(extent, &state);
+      lines.push_back(absl::StrCat(
+          "  extent ", extent, " at ",
+          state.pool_extent == kNoExtent ? std::string("-") : absl::StrCat(state.pool_extent),
+          " present ", ShowBits(state.present), " zeroed ", ShowBits(state.zeroed)));
+    }
+    co_await pool.reactor().Yield();
+  }
+  co_return std::move(lines);
+}
+
+}  // namespace keelson::replica

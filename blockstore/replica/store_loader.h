@@ -1,0 +1,40 @@
+#pragma once
+// StoreLoader: reads a pool's tables into a ReplicaStore when it is opened: objects, maps, notes, then
+// the log of this incarnation (another one's is discarded: its data may be gone, R4). Runs once, before
+// anything is served. DATA_LOSS, naming the object, for metadata that contradicts itself.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "blockstore/io/task.h"
+#include "blockstore/replica/replica_store.h"
+
+namespace keelson::replica {
+
+class StoreLoader {
+ public:
+  explicit StoreLoader(ReplicaStore* store) : store_(store), pool_(store->pool_.get()) {}
+  io::Task<absl::Status> Load();
+
+ private:
+  io::Task<absl::Status> LoadLayers();
+  io::Task<absl::Status> LoadReplicas();
+  io::Task<absl::Status> LoadClean();
+  io::Task<absl::Status> LoadMaps();
+  io::Task<absl::Status> LoadNotes();
+  io::Task<absl::Status> ReplayLog();
+  absl::Status LoadReplica(std::uint64_t number, const std::string& value);
+  absl::Status ReplayRecord(std::uint64_t sequence, const pool::LogRecord& record);
+  absl::Status MarkUsedExtents();
+  io::Task<absl::Status> Finish();
+
+  ReplicaStore* store_;  // outlives the loader
+  pool::Pool* pool_;
+  std::vector<std::uint32_t> orphan_extents_;  // of map entries whose layer does not exist
+  std::vector<std::uint32_t> replaced_extents_;  // that a replayed change took out of a map
+  std::uint64_t replayed_ = 0;
+};
+
+}  // namespace keelson::replica

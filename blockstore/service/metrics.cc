@@ -1,0 +1,185 @@
+#include "blockstore/service/metrics.h"
+
+#include <prometheus/collectable.h>
+#include <prometheus/exposer.h>
+#include <prometheus/metric_family.h>
+
+#include <atomic>
+#include <exception>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "blockstore/service/process_usage.h"
+
+namespace keelson::service {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+// Families by name: Prometheus wants all samples of a name together.
+class Page {
+ public:
+  void Gauge(const char* name, const char* help, double value, const Labels& labels = {}) {
+    Add(name, help, MetricType::Gauge, labels).gauge.value = value;
+  }
+  void Counter(const char* name, const char* help, double value, const Labels& labels = {}) {
+    Add(name, help, MetricType::Counter, labels).counter.value = value;
+  }
+  std::vector<MetricFamily> Take() {
+    std::vector<MetricFamily> result;
+    for (auto& [name, family] : families_) result.push_back(std::move(family));
+    return result;
+  }
+
+ private:
+  ClientMetric& Add(const char* name, const char* help, MetricType type, const Labels& labels) {
+    MetricFamily& family = families_[name];
+    family.name = name;
+    family.help = help;
+    family.type = type;
+    ClientMetric& metric = family.metric.emplace_back();
+    metric.label = labels;
+    return metric;
+  }
+  std::map<std::string, MetricFamily> families_;
+};
+
+double Number(std::uint64_t value) { return static_cast<double>(value); }
+
+void AddPool(const ShardSnapshot::OpenPool& pool, Page* page) {
+  const Labels labels = {{"pool", pool.directory}};
+  page->Gauge("keelson_pool_healthy", "1 while the pool serves reads and writes.",
+              pool.healthy ? 1 : 0, labels);
+  page->Gauge("keelson_pool_capacity_bytes", "Bytes of all extents of the pool.",
+              Number(pool.space.capacity_bytes), labels);
+  page->Gauge("keelson_pool_used_bytes", "Bytes in extents that a volume or snapshot refers to.",
+              Number(pool.space.used_bytes), labels);
+  page->Gauge("keelson_pool_free_bytes", "Bytes in extents that can be allocated now.",
+              Number(pool.space.free_bytes), labels);
+  page->Gauge("keelson_pool_reclaiming_bytes", "Bytes in freed extents not yet allocatable.",
+              Number(pool.space.reclaiming_bytes), labels);
+  page->Counter("keelson_pool_checksum_errors_total", "Blocks that did not match their checksum.",
+                Number(pool.counters.checksum_errors), labels);
+  page->Counter("keelson_pool_io_errors_total", "I/O operations that the disk failed.",
+                Number(pool.counters.io_errors), labels);
+  page->Counter("keelson_pool_flushes_total", "Flushes of the pool's data file.",
+                Number(pool.counters.flushes), labels);
+  page->Counter("keelson_pool_log_commits_total", "Commits of changed extent maps to the log.",
+                Number(pool.counters.log_commits), labels);
+  page->Counter("keelson_pool_discarded_bytes_total",
+                "Bytes given back to the file system or device.",
+                Number(pool.counters.discarded_bytes), labels);
+}
+
+void AddVolume(const PoolHost::VolumeCounters& volume, Page* page) {
+  const Labels labels = {{"volume", volume.volume}};
+  const engine::EngineCounters& counters = volume.counters;
+  page->Counter("keelson_volume_reads_total", "Reads since the volume was attached.",
+                Number(counters.reads), labels);
+  page->Counter("keelson_volume_writes_total", "Writes since the volume was attached.",
+                Number(counters.writes), labels);
+  page->Counter("keelson_volume_flushes_total", "Flushes since the volume was attached.",
+                Number(counters.flushes), labels);
+  page->Counter("keelson_volume_trims_total", "Trims and zeroed ranges since it was attached.",
+                Number(counters.trims), labels);
+  page->Counter("keelson_volume_read_bytes_total", "Bytes read since the volume was attached.",
+                Number(counters.read_bytes), labels);
+  page->Counter("keelson_volume_written_bytes_total", "Bytes written since it was attached.",
+                Number(counters.written_bytes), labels);
+  page->Counter("keelson_volume_trimmed_bytes_total", "Bytes trimmed since it was attached.",
+                Number(counters.trimmed_bytes), labels);
+  page->Counter("keelson_volume_errors_total", "Requests answered with an error.",
+                Number(counters.errors), labels);
+}
+
+void AddNbd(const frontend::NbdCounters& nbd, const Labels& labels, Page* page) {
+  std::uint64_t requests = nbd.requests_unknown;
+  for (const std::uint64_t count : nbd.requests) requests += count;
+  page->Gauge("keelson_nbd_connections", "NBD connections open now.", Number(nbd.connections),
+              labels);
+  page->Counter("keelson_nbd_connections_total", "NBD connections accepted.",
+                Number(nbd.connections_total), labels);
+  page->Counter("keelson_nbd_requests_total", "NBD requests received.", Number(requests), labels);
+  page->Counter("keelson_nbd_errors_total", "NBD requests answered with an error.",
+                Number(nbd.errors), labels);
+  page->Counter("keelson_nbd_protocol_errors_total",
+                "NBD connections closed for what the client sent.", Number(nbd.protocol_errors),
+                labels);
+  page->Counter("keelson_nbd_stalled_clients_total", "NBD connections closed by a deadline.",
+                Number(nbd.stalled_clients), labels);
+}
+
+class NodeCollectable final : public prometheus::Collectable {
+ public:
+  explicit NodeCollectable(Node* node) : node_(node) {}
+
+  std::vector<MetricFamily> Collect() const override {
+    const NodeSnapshot snapshot = node_->Snapshot(Metrics::kScrapePatience);
+    timeouts_ += snapshot.timeouts;
+    Page page;
+    page.Counter("keelson_scrape_timeouts_total", "Reactors that did not answer a scrape in time.",
+                 Number(timeouts_));
+    page.Gauge("process_resident_memory_bytes", "Resident memory size in bytes.",
+               ProcessResidentBytes());
+    page.Counter("process_cpu_seconds_total", "User and system CPU time spent in seconds.",
+                 ProcessCpuSeconds());
+    for (const NodeSnapshot::UnopenedPool& pool : snapshot.unopened) {
+      page.Gauge("keelson_pool_healthy", "1 while the pool serves reads and writes.", 0,
+                 {{"pool", pool.directory}});
+    }
+    for (const ShardSnapshot& shard : snapshot.shards) AddShard(shard, &page);
+    return page.Take();
+  }
+
+ private:
+  static void AddShard(const ShardSnapshot& shard, Page* page) {
+    const Labels labels = {{"reactor", absl::StrCat(shard.index)}};
+    page->Gauge("keelson_io_backend_info", "1, with the I/O backend in use as a label.", 1,
+                {{"backend", shard.backend}, labels[0]});
+    AddNbd(shard.nbd, labels, page);
+    for (const ShardSnapshot::OpenPool& pool : shard.pools) {
+      AddPool(pool, page);
+      for (const PoolHost::VolumeCounters& volume : pool.volumes) AddVolume(volume, page);
+    }
+  }
+
+  Node* node_;
+  mutable std::atomic<std::uint64_t> timeouts_{0};
+};
+
+}  // namespace
+
+struct Metrics::Server {
+  Server(const std::string& address, Node* node)
+      : collectable(std::make_shared<NodeCollectable>(node)), exposer(address) {
+    exposer.RegisterCollectable(collectable);
+  }
+  std::shared_ptr<NodeCollectable> collectable;  // shared: the exposer keeps a weak_ptr to it
+  prometheus::Exposer exposer;
+};
+
+Metrics::Metrics(std::unique_ptr<Server> server) : server_(std::move(server)) {}
+
+Metrics::~Metrics() = default;
+
+absl::StatusOr<std::unique_ptr<Metrics>> Metrics::Start(const std::string& address, Node* node) {
+  try {
+    return std::unique_ptr<Metrics>(new Metrics(std::make_unique<Server>(address, node)));
+  } catch (const std::exception& error) {
+    return absl::UnavailableError(absl::StrCat(
+        "metrics cannot be served at ", address, " (", error.what(),
+        "); is the port taken? Choose another with --metrics, or --metrics '' for none"));
+  }
+}
+
+int Metrics::port() const {
+  const std::vector<int> ports = server_->exposer.GetListeningPorts();
+  return ports.empty() ? 0 : ports.front();
+}
+
+}  // namespace keelson::service

@@ -1,0 +1,146 @@
+#pragma once
+// Node: the daemon's pools and volumes as one thing: it knows in which pool a volume is, keeps
+// names unique, remembers its pools, and carries administrative calls from any thread to the
+// reactor that owns the pool. No I/O of volumes passes here.
+//
+// Lifecycle: Start (locks the directories, starts reactors, listens for NBD), OpenPools (until then
+// every call is UNAVAILABLE), calls from any thread, Stop when no call runs any more.
+// A call waits for the reactor as long as its disk takes; what it may have to wait for *another*
+// call of the same pool is limited to kPatience. Errors are those of
+// proto/keelson/v1/blockstore.proto.
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "blockstore/io/reactor.h"
+#include "blockstore/service/change_lock.h"
+#include "blockstore/service/host_files.h"
+#include "blockstore/service/node_state.h"
+#include "blockstore/service/shard.h"
+#include "proto/keelson/v1/blockstore.pb.h"
+
+namespace keelson::service {
+
+struct NodeOptions {
+  std::string state_directory = "/var/lib/keelson";
+  std::string run_directory = "/run/keelson";  // nbd.sock, or nbd-<i>.sock with several reactors
+  std::vector<std::string> pools;              // directories to open beside the recorded ones
+  io::Backend backend = io::Backend::kAuto;
+  std::size_t reactor_count = 1;
+  std::size_t buffer_bytes = std::size_t{32} << 20;  // of each reactor
+  std::optional<io::Address> nbd_tcp;                // only with one reactor
+};
+
+// What a scrape found. Missing shards did not answer in time.
+struct NodeSnapshot {
+  struct UnopenedPool {
+    std::string directory;
+  };
+  std::vector<ShardSnapshot> shards;
+  std::vector<UnopenedPool> unopened;
+  std::size_t timeouts = 0;
+};
+
+class Node {
+ public:
+  static constexpr std::chrono::seconds kPatience{10};
+
+  static absl::StatusOr<std::unique_ptr<Node>> Start(const NodeOptions& options);
+  // REQUIRES: Stop has run.
+  ~Node();
+
+  // Opens the pools and resumes the attachments of an earlier run. A pool that does not open is
+  // logged and listed with its error; the others are served.
+  void OpenPools();
+  // Ends everything in order; the attachments are resumed by the next Start.
+  void Stop();
+
+  absl::Status CreatePool(const v1::CreatePoolRequest& request, v1::CreatePoolResponse* response);
+  absl::Status ListPools(const v1::ListPoolsRequest& request, v1::ListPoolsResponse* response);
+  absl::Status CheckPool(const v1::CheckPoolRequest& request, v1::CheckPoolResponse* response);
+  absl::StatusOr<std::vector<std::string>> DumpPool(const v1::DumpPoolRequest& request);
+
+  absl::Status CreateVolume(const v1::CreateVolumeRequest& request,
+                            v1::CreateVolumeResponse* response);
+  absl::Status ListVolumes(const v1::ListVolumesRequest& request,
+                           v1::ListVolumesResponse* response);
+  absl::Status DeleteVolume(const v1::DeleteVolumeRequest& request,
+                            v1::DeleteVolumeResponse* response);
+  absl::Status CreateSnapshot(const v1::CreateSnapshotRequest& request,
+                              v1::CreateSnapshotResponse* response);
+  absl::Status DeleteSnapshot(const v1::DeleteSnapshotRequest& request,
+                              v1::DeleteSnapshotResponse* response);
+  absl::Status ListSnapshots(const v1::ListSnapshotsRequest& request,
+                             v1::ListSnapshotsResponse* response);
+  absl::Status CloneVolume(const v1::CloneVolumeRequest& request,
+                           v1::CloneVolumeResponse* response);
+  absl::Status GrowVolume(const v1::GrowVolumeRequest& request, v1::GrowVolumeResponse* response);
+  absl::Status AttachVolume(const v1::AttachVolumeRequest& request,
+                            v1::AttachVolumeResponse* response);
+  absl::Status DetachVolume(const v1::DetachVolumeRequest& request,
+                            v1::DetachVolumeResponse* response);
+
+  // The counters of all reactors; waits at most `patience` for those that are stuck.
+  NodeSnapshot Snapshot(std::chrono::milliseconds patience);
+
+ private:
+  // A pool this daemon knows, by directory. Never removed while the Node lives.
+  struct Slot {
+    std::string directory;
+    Shard* shard = nullptr;
+    ChangeLock changes;
+    // Under tables_mutex_:
+    PoolHost* host = nullptr;  // the shard's; null while not open
+    std::string id;            // once opened
+    std::string error;         // why it is not open
+  };
+
+  explicit Node(NodeOptions options);
+  absl::Status Ready() const;
+  absl::Status StartShards();
+
+  // --- node.cc: pools ---
+  Slot* SlotFor(const std::string& directory);
+  void Opened(Slot* slot, const absl::StatusOr<PoolHost*>& host);
+  void IndexVolumes(Slot* slot);
+  absl::StatusOr<Slot*> FindPool(std::string_view pool);
+  std::vector<Slot*> OpenSlots();
+  absl::Status MakePool(const v1::CreatePoolRequest& request, const std::string& directory);
+
+  // --- node_volumes.cc: volumes ---
+  absl::StatusOr<Slot*> FindVolume(std::string_view name);
+  absl::StatusOr<Slot*> PoolWithMostSpace();
+  absl::Status ReserveName(const std::string& name, Slot* slot);
+  void ReleaseName(const std::string& name);
+  // Runs `make(host)`, a coroutine that returns T, on the pool's reactor, as its only change.
+  template <typename T>
+  absl::StatusOr<T> Change(Slot* slot, std::string_view operation,
+                           absl::FunctionRef<io::Task<absl::StatusOr<T>>(PoolHost*)> make);
+  absl::Status Change(Slot* slot, std::string_view operation,
+                      absl::FunctionRef<io::Task<absl::Status>(PoolHost*)> make);
+
+  const NodeOptions options_;
+  NodeState state_;
+  FileLock state_lock_;
+  FileLock run_lock_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::atomic<bool> ready_{false};
+  ChangeLock pool_creation_;
+
+  std::mutex tables_mutex_;  // never held while waiting for a reactor
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::map<std::string, Slot*, std::less<>> volumes_;  // names, also of those being made
+};
+
+}  // namespace keelson::service

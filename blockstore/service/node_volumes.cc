@@ -1,0 +1,191 @@
+// Node: the calls about volumes.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "blockstore/io/status.h"
+#include "blockstore/service/node.h"
+
+namespace keelson::service {
+
+template <typename T>
+absl::StatusOr<T> Node::Change(Slot* slot, std::string_view operation,
+                               absl::FunctionRef<io::Task<absl::StatusOr<T>>(PoolHost*)> make) {
+  ASSIGN_OR_RETURN(const ChangeLock::Guard guard, slot->changes.Take(operation, kPatience));
+  return slot->shard->thread().Run([slot, make] { return make(slot->host); });
+}
+
+absl::Status Node::Change(Slot* slot, std::string_view operation,
+                          absl::FunctionRef<io::Task<absl::Status>(PoolHost*)> make) {
+  ASSIGN_OR_RETURN(const ChangeLock::Guard guard, slot->changes.Take(operation, kPatience));
+  return slot->shard->thread().Run([slot, make] { return make(slot->host); });
+}
+
+absl::StatusOr<Node::Slot*> Node::FindVolume(std::string_view name) {
+  std::lock_guard lock(tables_mutex_);
+  const auto found = volumes_.find(name);
+  if (found != volumes_.end()) return found->second;
+  return absl::NotFoundError(
+      absl::StrCat("there is no volume '", std::string(name), "' on this daemon"));
+}
+
+absl::StatusOr<Node::Slot*> Node::PoolWithMostSpace() {
+  Slot* best = nullptr;
+  std::uint64_t best_free_bytes = 0;
+  for (Slot* slot : OpenSlots()) {
+    const PoolHost* host = slot->host;
+    const auto [healthy, space] =
+        slot->shard->thread().Run([host] { return std::pair(host->healthy(), host->space()); });
+    if (!healthy || (best != nullptr && space.free_bytes <= best_free_bytes)) continue;
+    best = slot;
+    best_free_bytes = space.free_bytes;
+  }
+  if (best != nullptr) return best;
+  return absl::FailedPreconditionError(
+      "no pool is open and healthy; see `keelctl pool list`, or make one with `keelctl pool "
+      "create DIR --size SIZE`");
+}
+
+absl::Status Node::ReserveName(const std::string& name, Slot* slot) {
+  std::lock_guard lock(tables_mutex_);
+  const auto [found, inserted] = volumes_.emplace(name, slot);
+  if (inserted) return absl::OkStatus();
+  return absl::AlreadyExistsError(
+      absl::StrCat("there is already a volume '", name, "' in pool ", found->second->directory));
+}
+
+void Node::ReleaseName(const std::string& name) {
+  std::lock_guard lock(tables_mutex_);
+  volumes_.erase(name);
+}
+
+absl::Status Node::CreateVolume(const v1::CreateVolumeRequest& request,
+                                v1::CreateVolumeResponse* response) {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(Slot* const slot,
+                   request.pool().empty() ? PoolWithMostSpace() : FindPool(request.pool()));
+  RETURN_IF_ERROR(ReserveName(request.name(), slot));
+  absl::StatusOr<v1::Volume> volume =
+      Change<v1::Volume>(slot, "create volume", [&request](PoolHost* host) {
+        return host->CreateVolume(request.name(), request.size_bytes());
+      });
+  if (!volume.ok()) {
+    ReleaseName(request.name());
+    return volume.status();
+  }
+  *response->mutable_volume() = *std::move(volume);
+  return absl::OkStatus();
+}
+
+absl::Status Node::ListVolumes(const v1::ListVolumesRequest&, v1::ListVolumesResponse* response) {
+  RETURN_IF_ERROR(Ready());
+  std::vector<v1::Volume> all;
+  for (Slot* slot : OpenSlots()) {
+    const PoolHost* host = slot->host;
+    std::vector<v1::Volume> volumes = slot->shard->thread().Run([host] { return host->Volumes(); });
+    std::move(volumes.begin(), volumes.end(), std::back_inserter(all));
+  }
+  std::sort(all.begin(), all.end(),
+            [](const v1::Volume& a, const v1::Volume& b) { return a.name() < b.name(); });
+  for (v1::Volume& volume : all) *response->add_volumes() = std::move(volume);
+  return absl::OkStatus();
+}
+
+absl::Status Node::DeleteVolume(const v1::DeleteVolumeRequest& request, v1::DeleteVolumeResponse*) {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
+  RETURN_IF_ERROR(Change(slot, "delete volume", [&request](PoolHost* host) {
+    return host->DeleteVolume(request.name());
+  }));
+  ReleaseName(request.name());
+  return state_.SetReadOnly(request.name(), false);
+}
+
+absl::Status Node::CreateSnapshot(const v1::CreateSnapshotRequest& request,
+                                  v1::CreateSnapshotResponse* response) {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.volume()));
+  ASSIGN_OR_RETURN(*response->mutable_snapshot(),
+                   Change<v1::Snapshot>(slot, "create snapshot", [&request](PoolHost* host) {
+                     return host->CreateSnapshot(request.volume(), request.name());
+                   }));
+  return absl::OkStatus();
+}
+
+absl::Status Node::DeleteSnapshot(const v1::DeleteSnapshotRequest& request,
+                                  v1::DeleteSnapshotResponse*) {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.volume()));
+  return Change(slot, "delete snapshot", [&request](PoolHost* host) {
+    return host->DeleteSnapshot(request.volume(), request.name());
+  });
+}
+
+absl::Status Node::ListSnapshots(const v1::ListSnapshotsRequest& request,
+                                 v1::ListSnapshotsResponse* response) {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.volume()));
+  ASSIGN_OR_RETURN(const std::vector<v1::Snapshot> snapshots,
+                   slot->shard->thread().Run(
+                       [slot, &request] { return slot->host->Snapshots(request.volume()); }));
+  for (const v1::Snapshot& snapshot : snapshots) *response->add_snapshots() = snapshot;
+  return absl::OkStatus();
+}
+
+absl::Status Node::CloneVolume(const v1::CloneVolumeRequest& request,
+                               v1::CloneVolumeResponse* response) {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.source()));
+  RETURN_IF_ERROR(ReserveName(request.name(), slot));
+  absl::StatusOr<v1::Volume> volume =
+      Change<v1::Volume>(slot, "clone volume", [&request](PoolHost* host) {
+        return host->CloneVolume(request.source(), request.snapshot(), request.name(),
+                                 request.size_bytes());
+      });
+  if (!volume.ok()) {
+    ReleaseName(request.name());
+    return volume.status();
+  }
+  *response->mutable_volume() = *std::move(volume);
+  return absl::OkStatus();
+}
+
+absl::Status Node::GrowVolume(const v1::GrowVolumeRequest& request,
+                              v1::GrowVolumeResponse* response) {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
+  ASSIGN_OR_RETURN(*response->mutable_volume(),
+                   Change<v1::Volume>(slot, "grow volume", [&request](PoolHost* host) {
+                     return host->GrowVolume(request.name(), request.size_bytes());
+                   }));
+  return absl::OkStatus();
+}
+
+absl::Status Node::AttachVolume(const v1::AttachVolumeRequest& request,
+                                v1::AttachVolumeResponse* response) {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
+  ASSIGN_OR_RETURN(const ChangeLock::Guard guard, slot->changes.Take("attach volume", kPatience));
+  // Recorded before a read-only attachment and forgotten after a writable one began: a crash
+  // between the two can leave a volume read-only that was not, never the other way round.
+  const bool was_read_only = state_.IsReadOnly(request.name());
+  if (request.read_only()) RETURN_IF_ERROR(state_.SetReadOnly(request.name(), true));
+  absl::StatusOr<std::string> uri = slot->shard->thread().Run(
+      [slot, &request] { return slot->host->Attach(request.name(), request.read_only()); });
+  const bool is_read_only = uri.ok() ? request.read_only() : was_read_only;
+  RETURN_IF_ERROR(state_.SetReadOnly(request.name(), is_read_only));
+  if (!uri.ok()) return uri.status();
+  response->set_uri(*std::move(uri));
+  return absl::OkStatus();
+}
+
+absl::Status Node::DetachVolume(const v1::DetachVolumeRequest& request, v1::DetachVolumeResponse*) {
+  RETURN_IF_ERROR(Ready());
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
+  RETURN_IF_ERROR(Change(slot, "detach volume",
+                         [&request](PoolHost* host) { return host->Detach(request.name()); }));
+  return state_.SetReadOnly(request.name(), false);
+}
+
+}  // namespace keelson::service

@@ -1,0 +1,296 @@
+#include "blockstore/service/pool_host.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "blockstore/io/log.h"
+#include "blockstore/io/status.h"
+#include "blockstore/pool/pool_directory.h"
+
+namespace keelson::service {
+namespace {
+
+std::int64_t UnixNanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+v1::Snapshot DescribeSnapshot(const replica::SnapshotInfo& info) {
+  v1::Snapshot snapshot;
+  snapshot.set_name(info.name);
+  snapshot.set_size_bytes(info.size_bytes);
+  snapshot.set_created_unix_ns(info.created_unix_ns);
+  return snapshot;
+}
+
+const char* ModeName(bool read_only) { return read_only ? "read-only" : "read-write"; }
+
+}  // namespace
+
+PoolHost::PoolHost(NbdFrontend* frontend, std::string directory,
+                   std::unique_ptr<replica::ReplicaStore> store)
+    : frontend_(frontend), directory_(std::move(directory)), store_(std::move(store)) {}
+
+io::Task<absl::StatusOr<std::unique_ptr<PoolHost>>> PoolHost::Open(io::Reactor* reactor,
+                                                                   NbdFrontend* frontend,
+                                                                   std::string directory) {
+  pool::OpenPoolOptions options;
+  options.directory = directory;
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<pool::Pool> pool,
+                      co_await pool::OpenPoolDirectory(reactor, std::move(options)));
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<replica::ReplicaStore> store,
+                      co_await replica::ReplicaStore::Open(std::move(pool)));
+  co_return std::unique_ptr<PoolHost>(
+      new PoolHost(frontend, std::move(directory), std::move(store)));
+}
+
+io::Task<absl::Status> PoolHost::Close() {
+  for (auto& [name, attachment] : attachments_) {
+    const absl::Status status = co_await attachment.engine->Detach(/*keep_attached=*/true);
+    if (!status.ok()) {
+      KEEL_LOG_WARN("event=detach_failed volume={} pool={} error=\"{}\"", name, directory_,
+                    std::string(status.message()));
+    }
+  }
+  attachments_.clear();
+  co_return co_await store_->Close();
+}
+
+std::vector<std::string> PoolHost::ToResume() const {
+  std::vector<std::string> names;
+  for (const replica::ReplicaInfo& info : store_->List()) {
+    if (info.attached && FindEngine(info.name) == nullptr) names.push_back(info.name);
+  }
+  return names;
+}
+
+io::Task<void> PoolHost::Resume(std::string name, bool read_only) {
+  absl::StatusOr<std::string> uri = co_await Attach(name, read_only);
+  if (uri.ok()) {
+    KEEL_LOG_INFO("event=volume_resumed volume={} pool={} mode={}", name, directory_,
+                  ModeName(read_only));
+    co_return;
+  }
+  KEEL_LOG_ERROR(
+      "event=resume_failed volume={} pool={} error=\"{}\" remedy=\"mend the cause, then detach and "
+      "attach the volume\"",
+      name, directory_, std::string(uri.status().message()));
+  SetError(name, std::string(uri.status().message()));
+}
+
+absl::StatusOr<replica::ReplicaInfo> PoolHost::Info(std::string_view name) const {
+  for (replica::ReplicaInfo& info : store_->List()) {
+    if (info.name == name) return std::move(info);
+  }
+  return absl::NotFoundError(
+      absl::StrCat("there is no volume '", std::string(name), "' in pool ", directory_));
+}
+
+absl::StatusOr<replica::SnapshotInfo> PoolHost::FindSnapshot(std::string_view volume,
+                                                             std::string_view name) const {
+  ASSIGN_OR_RETURN(replica::ReplicaInfo info, Info(volume));
+  for (replica::SnapshotInfo& snapshot : info.snapshots) {
+    if (snapshot.name == name) return std::move(snapshot);
+  }
+  return absl::NotFoundError(
+      absl::StrCat("volume '", std::string(volume), "' has no snapshot '", std::string(name), "'"));
+}
+
+engine::Engine* PoolHost::FindEngine(std::string_view name) const {
+  const auto found = attachments_.find(name);
+  return found == attachments_.end() ? nullptr : found->second.engine.get();
+}
+
+io::Task<absl::StatusOr<v1::Volume>> PoolHost::CreateVolume(std::string name,
+                                                            std::uint64_t size_bytes) {
+  CO_ASSIGN_OR_RETURN([[maybe_unused]] const pool::ReplicaId id,
+                      co_await store_->Create(name, size_bytes, UnixNanos()));
+  KEEL_LOG_INFO("event=volume_created volume={} pool={} size_bytes={}", name, directory_,
+                size_bytes);
+  co_return Describe(name);
+}
+
+io::Task<absl::Status> PoolHost::DeleteVolume(std::string name) {
+  CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
+  if (FindEngine(name) != nullptr) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("volume '", name, "' is attached; detach it before deleting it"));
+  }
+  if (info.attached) CO_RETURN_IF_ERROR(co_await ForgetAttachment(info.id));
+  CO_RETURN_IF_ERROR(co_await store_->Delete(info.id));
+  errors_.erase(name);
+  KEEL_LOG_INFO("event=volume_deleted volume={} pool={}", name, directory_);
+  co_return absl::OkStatus();
+}
+
+io::Task<absl::StatusOr<v1::Volume>> PoolHost::GrowVolume(std::string name,
+                                                          std::uint64_t size_bytes) {
+  CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
+  engine::Engine* engine = FindEngine(name);
+  if (engine != nullptr) {
+    CO_RETURN_IF_ERROR(co_await engine->Grow(size_bytes));
+  } else {
+    CO_RETURN_IF_ERROR(co_await store_->Grow(info.id, size_bytes));
+  }
+  KEEL_LOG_INFO("event=volume_grown volume={} pool={} size_bytes={}", name, directory_, size_bytes);
+  co_return Describe(name);
+}
+
+io::Task<absl::StatusOr<v1::Volume>> PoolHost::CloneVolume(std::string source, std::string snapshot,
+                                                           std::string name,
+                                                           std::uint64_t size_bytes) {
+  CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(source));
+  CO_ASSIGN_OR_RETURN(const replica::SnapshotInfo found, FindSnapshot(source, snapshot));
+  CO_ASSIGN_OR_RETURN([[maybe_unused]] const pool::ReplicaId id,
+                      co_await store_->Clone(info.id, found.id, name, size_bytes, UnixNanos()));
+  KEEL_LOG_INFO("event=volume_cloned volume={} source={} snapshot={} pool={}", name, source,
+                snapshot, directory_);
+  co_return Describe(name);
+}
+
+io::Task<absl::StatusOr<v1::Snapshot>> PoolHost::CreateSnapshot(std::string volume,
+                                                                std::string name) {
+  CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(volume));
+  engine::Engine* engine = FindEngine(volume);
+  if (engine != nullptr) {
+    CO_ASSIGN_OR_RETURN([[maybe_unused]] const pool::SnapshotId id,
+                        co_await engine->Snapshot(name, UnixNanos()));
+  } else {
+    CO_ASSIGN_OR_RETURN([[maybe_unused]] const pool::SnapshotId id,
+                        co_await store_->Snapshot(info.id, name, UnixNanos()));
+  }
+  KEEL_LOG_INFO("event=snapshot_created volume={} snapshot={} pool={}", volume, name, directory_);
+  CO_ASSIGN_OR_RETURN(const replica::SnapshotInfo made, FindSnapshot(volume, name));
+  co_return DescribeSnapshot(made);
+}
+
+io::Task<absl::Status> PoolHost::DeleteSnapshot(std::string volume, std::string name) {
+  CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(volume));
+  CO_ASSIGN_OR_RETURN(const replica::SnapshotInfo found, FindSnapshot(volume, name));
+  CO_RETURN_IF_ERROR(co_await store_->DeleteSnapshot(info.id, found.id));
+  KEEL_LOG_INFO("event=snapshot_deleted volume={} snapshot={} pool={}", volume, name, directory_);
+  co_return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<v1::Snapshot>> PoolHost::Snapshots(std::string_view volume) const {
+  ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(volume));
+  std::vector<v1::Snapshot> snapshots;
+  snapshots.reserve(info.snapshots.size());
+  for (const replica::SnapshotInfo& snapshot : info.snapshots) {
+    snapshots.push_back(DescribeSnapshot(snapshot));
+  }
+  return snapshots;
+}
+
+io::Task<absl::StatusOr<std::string>> PoolHost::Attach(std::string name, bool read_only) {
+  if (const auto found = attachments_.find(name); found != attachments_.end()) {
+    if (found->second.read_only == read_only) co_return frontend_->Uri(name);
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("volume '", name, "' is attached ", ModeName(!read_only),
+                     "; detach it before attaching it ", ModeName(read_only)));
+  }
+  CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
+  engine::EngineOptions options;
+  options.read_only = read_only;
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
+                      co_await engine::Engine::Attach(store_.get(), info.id, options));
+  frontend_->Add(name, engine.get());
+  attachments_[name] = Attachment{std::move(engine), read_only};
+  errors_.erase(name);
+  co_return frontend_->Uri(name);
+}
+
+io::Task<absl::Status> PoolHost::Detach(std::string name) {
+  const auto found = attachments_.find(name);
+  if (found == attachments_.end()) {
+    CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
+    if (info.attached) CO_RETURN_IF_ERROR(co_await ForgetAttachment(info.id));
+    errors_.erase(name);
+    co_return absl::OkStatus();
+  }
+  co_await frontend_->Remove(name);
+  const absl::Status status = co_await found->second.engine->Detach(/*keep_attached=*/false);
+  attachments_.erase(found);
+  if (!status.ok()) {
+    // The volume is not served any more, but its record may still say that it is attached.
+    SetError(name, std::string(status.message()));
+    co_return status;
+  }
+  KEEL_LOG_INFO("event=volume_detached volume={} pool={}", name, directory_);
+  co_return absl::OkStatus();
+}
+
+// A volume that an earlier daemon served and this one could not resume: takes over its attachment
+// only to end it.
+io::Task<absl::Status> PoolHost::ForgetAttachment(pool::ReplicaId id) {
+  engine::EngineOptions options;
+  options.read_only = true;
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
+                      co_await engine::Engine::Attach(store_.get(), id, options));
+  co_return co_await engine->Detach(/*keep_attached=*/false);
+}
+
+io::Task<absl::StatusOr<replica::CheckReport>> PoolHost::Check(replica::CheckOptions options) {
+  return replica::CheckPool(store_.get(), options);
+}
+
+io::Task<absl::StatusOr<std::vector<std::string>>> PoolHost::Dump() {
+  return replica::DumpPool(store_.get());
+}
+
+v1::Pool PoolHost::Describe() const {
+  const pool::PoolSpace space = store_->pool().space();
+  v1::Pool pool;
+  pool.set_id(store_->pool().id().ToString());
+  pool.set_directory(directory_);
+  pool.set_error(std::string(store_->pool().health().message()));
+  pool.set_capacity_bytes(space.capacity_bytes);
+  pool.set_used_bytes(space.used_bytes);
+  pool.set_free_bytes(space.free_bytes);
+  pool.set_reclaiming_bytes(space.reclaiming_bytes);
+  pool.set_volume_count(store_->List().size());
+  return pool;
+}
+
+absl::StatusOr<v1::Volume> PoolHost::Describe(std::string_view name) const {
+  ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
+  return Describe(info);
+}
+
+v1::Volume PoolHost::Describe(const replica::ReplicaInfo& info) const {
+  v1::Volume volume;
+  volume.set_name(info.name);
+  volume.set_pool_id(store_->pool().id().ToString());
+  volume.set_size_bytes(info.size_bytes);
+  volume.set_allocated_bytes(info.allocated_bytes);
+  volume.set_created_unix_ns(info.created_unix_ns);
+  volume.set_snapshot_count(static_cast<std::uint32_t>(info.snapshots.size()));
+  if (const auto found = attachments_.find(info.name); found != attachments_.end()) {
+    volume.set_attached(true);
+    volume.set_read_only(found->second.read_only);
+    volume.set_uri(frontend_->Uri(info.name));
+  }
+  if (const auto found = errors_.find(info.name); found != errors_.end()) {
+    volume.set_error(found->second);
+  }
+  return volume;
+}
+
+std::vector<v1::Volume> PoolHost::Volumes() const {
+  std::vector<v1::Volume> volumes;
+  for (const replica::ReplicaInfo& info : store_->List()) volumes.push_back(Describe(info));
+  return volumes;
+}
+
+std::vector<PoolHost::VolumeCounters> PoolHost::AttachedCounters() const {
+  std::vector<VolumeCounters> result;
+  result.reserve(attachments_.size());
+  for (const auto& [name, attachment] : attachments_) {
+    result.push_back({name, attachment.engine->counters()});
+  }
+  return result;
+}
+
+}  // namespace keelson::service

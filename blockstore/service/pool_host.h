@@ -1,0 +1,96 @@
+#pragma once
+// PoolHost: an open pool with the engines of its attached volumes: what the daemon does to a
+// volume, as coroutines. No locks and no threads; knows nothing of other pools.
+//
+// Owned by a Shard, used on its reactor's thread only. The Node sees to it that one call that
+// changes something runs at a time (and none beside Check); the others may come at any moment
+// between two awaits of it. Lifecycle: Open, Resume for each volume that was attached, calls,
+// Close.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "blockstore/engine/engine.h"
+#include "blockstore/replica/check.h"
+#include "blockstore/replica/replica_store.h"
+#include "blockstore/service/nbd_frontend.h"
+#include "proto/keelson/v1/blockstore.pb.h"
+
+namespace keelson::service {
+
+class PoolHost {
+ public:
+  struct VolumeCounters {
+    std::string volume;
+    engine::EngineCounters counters;
+  };
+
+  // `reactor` and `frontend` outlive this. Errors as pool::OpenPoolDirectory.
+  static io::Task<absl::StatusOr<std::unique_ptr<PoolHost>>> Open(io::Reactor* reactor,
+                                                                  NbdFrontend* frontend,
+                                                                  std::string directory);
+  // Ends the attachments so that the next start resumes them, and closes the pool. The frontend is
+  // closed before.
+  io::Task<absl::Status> Close();
+
+  // Attaches a volume that an earlier daemon served. A failure is logged and shown by Volumes().
+  io::Task<void> Resume(std::string name, bool read_only);
+  // The names of the volumes to resume.
+  std::vector<std::string> ToResume() const;
+  // Shows `error` with the volume until it is attached.
+  void SetError(const std::string& name, std::string error) { errors_[name] = std::move(error); }
+
+  io::Task<absl::StatusOr<v1::Volume>> CreateVolume(std::string name, std::uint64_t size_bytes);
+  io::Task<absl::Status> DeleteVolume(std::string name);
+  io::Task<absl::StatusOr<v1::Volume>> GrowVolume(std::string name, std::uint64_t size_bytes);
+  io::Task<absl::StatusOr<v1::Volume>> CloneVolume(std::string source, std::string snapshot,
+                                                   std::string name, std::uint64_t size_bytes);
+  io::Task<absl::StatusOr<v1::Snapshot>> CreateSnapshot(std::string volume, std::string name);
+  io::Task<absl::Status> DeleteSnapshot(std::string volume, std::string name);
+  absl::StatusOr<std::vector<v1::Snapshot>> Snapshots(std::string_view volume) const;
+  // The URI. Idempotent; FAILED_PRECONDITION when attached in the other mode.
+  io::Task<absl::StatusOr<std::string>> Attach(std::string name, bool read_only);
+  io::Task<absl::Status> Detach(std::string name);
+
+  io::Task<absl::StatusOr<replica::CheckReport>> Check(replica::CheckOptions options);
+  io::Task<absl::StatusOr<std::vector<std::string>>> Dump();
+
+  v1::Pool Describe() const;
+  std::vector<v1::Volume> Volumes() const;
+  std::vector<VolumeCounters> AttachedCounters() const;
+  const pool::PoolCounters& counters() const { return store_->pool().counters(); }
+  pool::PoolSpace space() const { return store_->pool().space(); }
+  bool healthy() const { return store_->pool().health().ok(); }
+  const std::string& directory() const { return directory_; }
+
+ private:
+  struct Attachment {
+    std::unique_ptr<engine::Engine> engine;
+    bool read_only = false;
+  };
+
+  PoolHost(NbdFrontend* frontend, std::string directory,
+           std::unique_ptr<replica::ReplicaStore> store);
+  absl::StatusOr<replica::ReplicaInfo> Info(std::string_view name) const;
+  absl::StatusOr<replica::SnapshotInfo> FindSnapshot(std::string_view volume,
+                                                     std::string_view name) const;
+  absl::StatusOr<v1::Volume> Describe(std::string_view name) const;
+  v1::Volume Describe(const replica::ReplicaInfo& info) const;
+  engine::Engine* FindEngine(std::string_view name) const;
+  io::Task<absl::Status> ForgetAttachment(pool::ReplicaId id);
+
+  NbdFrontend* frontend_;
+  const std::string directory_;
+  std::unique_ptr<replica::ReplicaStore> store_;
+  std::map<std::string, Attachment, std::less<>> attachments_;
+  std::map<std::string, std::string, std::less<>> errors_;  // of volumes not served, by name
+};
+
+}  // namespace keelson::service

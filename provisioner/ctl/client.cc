@@ -1,0 +1,132 @@
+#include "provisioner/ctl/client.h"
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/keelson/v1/blockstore.grpc.pb.h"
+#include "proto/rpc/channel.h"
+#include "proto/rpc/status_map.h"
+
+namespace keelson::ctl {
+namespace {
+
+using Stub = v1::BlockStore::Stub;
+
+}  // namespace
+
+struct Client::Connection {
+  std::string socket;
+  std::chrono::seconds timeout;
+  std::unique_ptr<Stub> stub;
+
+  // One unary call. `timeout` zero: no deadline.
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                             Response*),
+                                const Request& request, std::chrono::seconds call_timeout) {
+    grpc::ClientContext context;
+    if (call_timeout.count() > 0) {
+      context.set_deadline(std::chrono::system_clock::now() + call_timeout);
+    }
+    Response response;
+    const absl::Status status =
+        rpc::FromGrpcStatus((stub.get()->*method)(&context, request, &response));
+    if (status.ok()) return response;
+    return Explain(status);
+  }
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                             Response*),
+                                const Request& request) {
+    return Call(method, request, timeout);
+  }
+
+  absl::Status Explain(const absl::Status& status) const {
+    if (!absl::IsDeadlineExceeded(status)) return status;
+    return absl::DeadlineExceededError(absl::StrCat(
+        "no answer from ", socket, " within ", timeout.count(),
+        " s; it may still do what was asked. See its log, or wait longer with --timeout"));
+  }
+};
+
+Client::Client(std::unique_ptr<Connection> connection) : connection_(std::move(connection)) {}
+
+Client::~Client() = default;
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& socket,
+                                                        std::chrono::seconds timeout) {
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = rpc::ConnectUnix(socket);
+  if (!channel.ok()) {
+    return absl::Status(channel.status().code(),
+                        absl::StrCat("cannot reach keelson-blockstore: ",
+                                     channel.status().message(), " (--socket, KEELSON_SOCKET)"));
+  }
+  auto connection = std::make_unique<Connection>();
+  connection->socket = socket;
+  connection->timeout = timeout;
+  connection->stub = v1::BlockStore::NewStub(*channel);
+  return std::unique_ptr<Client>(new Client(std::move(connection)));
+}
+
+absl::Status Client::DumpPool(const v1::DumpPoolRequest& request,
+                              absl::FunctionRef<void(const std::string&)> print) {
+  grpc::ClientContext context;
+  const auto reader = connection_->stub->DumpPool(&context, request);
+  v1::DumpPoolResponse part;
+  while (reader->Read(&part)) {
+    for (const std::string& line : part.lines()) print(line);
+  }
+  return rpc::FromGrpcStatus(reader->Finish());
+}
+
+absl::StatusOr<v1::CreatePoolResponse> Client::CreatePool(const v1::CreatePoolRequest& request) {
+  return connection_->Call(&Stub::CreatePool, request);
+}
+absl::StatusOr<v1::ListPoolsResponse> Client::ListPools() {
+  return connection_->Call(&Stub::ListPools, v1::ListPoolsRequest());
+}
+absl::StatusOr<v1::CheckPoolResponse> Client::CheckPool(const v1::CheckPoolRequest& request) {
+  return connection_->Call(&Stub::CheckPool, request, std::chrono::seconds(0));
+}
+absl::StatusOr<v1::CreateVolumeResponse> Client::CreateVolume(
+    const v1::CreateVolumeRequest& request) {
+  return connection_->Call(&Stub::CreateVolume, request);
+}
+absl::StatusOr<v1::ListVolumesResponse> Client::ListVolumes() {
+  return connection_->Call(&Stub::ListVolumes, v1::ListVolumesRequest());
+}
+absl::StatusOr<v1::DeleteVolumeResponse> Client::DeleteVolume(
+    const v1::DeleteVolumeRequest& request) {
+  return connection_->Call(&Stub::DeleteVolume, request);
+}
+absl::StatusOr<v1::CreateSnapshotResponse> Client::CreateSnapshot(
+    const v1::CreateSnapshotRequest& request) {
+  return connection_->Call(&Stub::CreateSnapshot, request);
+}
+absl::StatusOr<v1::DeleteSnapshotResponse> Client::DeleteSnapshot(
+    const v1::DeleteSnapshotRequest& request) {
+  return connection_->Call(&Stub::DeleteSnapshot, request);
+}
+absl::StatusOr<v1::ListSnapshotsResponse> Client::ListSnapshots(
+    const v1::ListSnapshotsRequest& request) {
+  return connection_->Call(&Stub::ListSnapshots, request);
+}
+absl::StatusOr<v1::CloneVolumeResponse> Client::CloneVolume(const v1::CloneVolumeRequest& request) {
+  return connection_->Call(&Stub::CloneVolume, request);
+}
+absl::StatusOr<v1::GrowVolumeResponse> Client::GrowVolume(const v1::GrowVolumeRequest& request) {
+  return connection_->Call(&Stub::GrowVolume, request);
+}
+absl::StatusOr<v1::AttachVolumeResponse> Client::AttachVolume(
+    const v1::AttachVolumeRequest& request) {
+  return connection_->Call(&Stub::AttachVolume, request);
+}
+absl::StatusOr<v1::DetachVolumeResponse> Client::DetachVolume(
+    const v1::DetachVolumeRequest& request) {
+  return connection_->Call(&Stub::DetachVolume, request);
+}
+
+}  // namespace keelson::ctl

@@ -1,0 +1,63 @@
+#pragma once
+// The commands of keelctl that talk to the daemon, one function each. They print to `out` and
+// return the daemon's error, or OK.
+
+#include <chrono>
+#include <cstdint>
+#include <ostream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "provisioner/ctl/format.h"
+
+namespace keelson::ctl {
+
+// What the options before and behind the command were parsed into.
+struct Settings {
+  std::string socket = "/run/keelson/blockstore.sock";
+  std::int64_t timeout_seconds = 60;
+  Output output = Output::kTable;
+};
+
+struct PoolArguments {
+  std::string pool;  // id or directory
+  std::uint64_t size_bytes = 0;
+  std::string device;
+  bool force = false;
+  bool verify_data = false;
+  bool repair = false;
+  bool offline = false;
+};
+
+struct VolumeArguments {
+  std::string name;
+  std::string pool;
+  std::string snapshot;
+  std::string source;  // VOLUME@SNAPSHOT
+  std::uint64_t size_bytes = 0;
+  bool read_only = false;
+};
+
+absl::Status CreatePool(const Settings& settings, const PoolArguments& pool, std::ostream* out);
+absl::Status ListPools(const Settings& settings, std::ostream* out);
+// FAILED_PRECONDITION when problems were found: they have been printed.
+absl::Status CheckPool(const Settings& settings, const PoolArguments& pool, std::ostream* out);
+absl::Status DumpPool(const Settings& settings, const PoolArguments& pool, std::ostream* out);
+
+absl::Status CreateVolume(const Settings& settings, const VolumeArguments& volume,
+                          std::ostream* out);
+absl::Status ListVolumes(const Settings& settings, std::ostream* out);
+absl::Status DeleteVolume(const Settings& settings, const VolumeArguments& volume);
+absl::Status CreateSnapshot(const Settings& settings, const VolumeArguments& volume,
+                            std::ostream* out);
+absl::Status ListSnapshots(const Settings& settings, const VolumeArguments& volume,
+                           std::ostream* out);
+absl::Status DeleteSnapshot(const Settings& settings, const VolumeArguments& volume);
+absl::Status CloneVolume(const Settings& settings, const VolumeArguments& volume,
+                         std::ostream* out);
+absl::Status GrowVolume(const Settings& settings, const VolumeArguments& volume, std::ostream* out);
+absl::Status AttachVolume(const Settings& settings, const VolumeArguments& volume,
+                          std::ostream* out);
+absl::Status DetachVolume(const Settings& settings, const VolumeArguments& volume);
+
+}  // namespace keelson::ctl

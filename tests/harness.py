@@ -1,0 +1,245 @@
+"""What the end-to-end tests and the benchmark share: a place to work in, processes ended by their
+id, a Keelson daemon, and counted checks. Python's standard library only."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+class Skip(Exception):
+    """This check cannot run here; the message says why."""
+
+
+class Checks:
+    """Counts named checks in the form tests/runner.py reads: "ok", "FAILED" and "skipped" lines."""
+
+    def __init__(self):
+        self.failed = 0
+
+    @contextlib.contextmanager
+    def case(self, name):
+        started = time.monotonic()
+        try:
+            yield
+        except Skip as why:
+            print(f"skipped {name}: {why}", flush=True)
+        except Exception as error:  # pylint: disable=broad-except: the next check still runs
+            self.failed += 1
+            print(f"FAILED {name}: {type(error).__name__}: {error}", flush=True)
+        else:
+            print(f"ok {name} ({time.monotonic() - started:.1f} s)", flush=True)
+
+    def exit_code(self):
+        return 1 if self.failed else 0
+
+
+def expect(condition, message):
+    if not condition:
+        raise AssertionError(message)
+
+
+class Workspace(contextlib.ExitStack):
+    """A temporary folder and what must be undone before it goes, in reverse order.
+
+    The folder is made under KEELSON_TEST_DIR, or /var/tmp: a real disk, where O_DIRECT works.
+    """
+
+    def __init__(self, name, base=None, keep=False):
+        super().__init__()
+        base = base or os.environ.get("KEELSON_TEST_DIR", "/var/tmp")
+        # A signal becomes an exception, so that daemons end and file systems are unmounted.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix=f"keelson-{name}-", dir=base))
+        if not keep:
+            self.callback(shutil.rmtree, self.path, ignore_errors=True)
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    def require_free(self, size_bytes):
+        free = shutil.disk_usage(self.path).free
+        if free < size_bytes:
+            raise Skip(
+                f"{self.path} has {free // MIB} MiB free, {size_bytes // MIB} MiB are needed"
+            )
+
+
+def run(*command, check=True, timeout=300, **options):
+    """Runs a command to its end; its output is in the exception when it fails."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=timeout,
+        **options,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(
+            f"{' '.join(map(str, command))}: exit status {done.returncode}\n"
+            f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+    return done
+
+
+def start(workspace, *command, log):
+    """Starts a process that is ended, by its id, when the workspace is left."""
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    workspace.callback(end, process)
+    return process
+
+
+def end(process, timeout=20):
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition, what, timeout=30):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s for {what}")
+        time.sleep(0.02)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def find_binaries():
+    """KEELSON_BIN, or the newest build in the tree that has both programs."""
+    if "KEELSON_BIN" in os.environ:
+        return pathlib.Path(os.environ["KEELSON_BIN"])
+    found = [path.parent for path in ROOT.glob("build/*/bin/keelson-blockstore")]
+    if not found:
+        raise SystemExit("no keelson-blockstore under build/: run tests/run or set KEELSON_BIN")
+    return max(found, key=lambda path: (path / "keelson-blockstore").stat().st_mtime)
+
+
+class Daemon:
+    """One keelson-blockstore with its own state, sockets and log, all under the workspace."""
+
+    def __init__(self, workspace, binaries=None, name="daemon", arguments=()):
+        self.workspace = workspace
+        self.binaries = binaries or find_binaries()
+        self.arguments = arguments
+        self.state = workspace / f"{name}-state"
+        self.run_dir = workspace / f"{name}-run"
+        self.log = workspace / f"{name}.log"
+        self.port = free_port()
+        self.process = None
+        for folder in (self.state, self.run_dir):
+            folder.mkdir(exist_ok=True)
+
+    def start(self, wait=True):
+        self.process = start(
+            self.workspace,
+            self.binaries / "keelson-blockstore",
+            "--state-dir",
+            self.state,
+            "--run-dir",
+            self.run_dir,
+            "--metrics",
+            f"127.0.0.1:{self.port}",
+            *self.arguments,
+            log=self.log,
+        )
+        if wait:
+            wait_until(self.answers, "the daemon to answer")
+        return self
+
+    def answers(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.tail()}")
+        return self.ctl("volume", "list", check=False).returncode == 0
+
+    def tail(self):
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout=10):
+        """SIGTERM; the exit status."""
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    def ctl(self, *arguments, check=True, timeout=120):
+        return run(
+            self.binaries / "keelctl",
+            "--socket",
+            self.run_dir / "blockstore.sock",
+            *arguments,
+            check=check,
+            timeout=timeout,
+        )
+
+    def ctl_json(self, *arguments):
+        return json.loads(self.ctl("--output", "json", *arguments).stdout)
+
+    def refuses(self, word, *arguments):
+        """The command fails, and says something with `word` in it."""
+        done = self.ctl(*arguments, check=False)
+        expect(done.returncode != 0, f"keelctl {' '.join(map(str, arguments))} was accepted")
+        expect(
+            word.lower() in done.stderr.lower(),
+            f"keelctl {' '.join(map(str, arguments))}: no '{word}' in: {done.stderr.strip()}",
+        )
+
+    def attach(self, volume, size=None):
+        """Makes the volume if a size is given, attaches it and returns its URI."""
+        if size is not None:
+            self.ctl("volume", "create", volume, "--size", str(size))
+        self.ctl("volume", "attach", volume)
+        return self.uri(volume)
+
+    def uri(self, volume):
+        return f"nbd+unix:///{volume}?socket={self.nbd_socket}"
+
+    @property
+    def nbd_socket(self):
+        return self.run_dir / "nbd.sock"
+
+    def pool_used(self):
+        return sum(int(pool["used_bytes"]) for pool in self.ctl_json("pool", "list"))
+
+    def metrics(self):
+        """name{labels} -> value"""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as page:
+            lines = page.read().decode().splitlines()
+        return {
+            line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+            for line in lines
+            if line and not line.startswith("#")
+        }
+
+    def metric(self, name):
+        """The sum over all labels."""
+        return sum(value for key, value in self.metrics().items() if key.partition("{")[0] == name)
