@@ -31,7 +31,7 @@ SEEDS_NIGHTLY = {"sim": 100_000, "crash": 100}
 SIM_SEEDS_PER_CRASH_SEED = 500
 
 # Lines of a passing program that are shown: what a suite measured about itself.
-FIGURES = re.compile(r"^(?:note: .*|.*\d in [\d.]+ s\b.*)$", re.MULTILINE)
+FIGURES = re.compile(r"^(?:note: .*|.* in [\d.]+ s[:,] .*)$", re.MULTILINE)
 GTEST_CASE = re.compile(r"\[ +(OK|FAILED|SKIPPED) +\] ([\w/.]+).* \(\d+ ms\)")
 SCRIPT_CASE = re.compile(r"^(ok|FAILED|skipped) (.*)$", re.MULTILINE)
 
@@ -174,6 +174,13 @@ def interrupted(number, _):
 
 
 def run_program(program):
+    try:
+        return run_started(program)
+    except OSError as error:
+        return Outcome(failed=[f"cannot be started: {error}"])
+
+
+def run_started(program):
     started = time.monotonic()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(

@@ -247,6 +247,8 @@ io::Task<void> Engine::Reconcile() {
     RangeLock::Hold hold(&ranges_, region * pool::kRegionBytes, (region + 1) * pool::kRegionBytes,
                          RangeLock::kExclusive);
     co_await hold;
+    // Layers must not be merged away under it. After the range, as a snapshot takes them.
+    io::AsyncMutex::Guard structure = co_await store_->structure().Lock();
     absl::Status status = co_await replica_->Resum(region);
     if (!status.ok()) {
       KEEL_LOG_WARN("event=reconcile_failed volume={} region={} reason=\"{}\"", replica_->name(),

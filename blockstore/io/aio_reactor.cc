@@ -120,7 +120,8 @@ void AioReactor::RemoveSocket(Socket* socket) {
 }
 
 void AioReactor::SubmitFileOp(IoOp* op) {
-  if (op->kind == IoOp::Kind::kDiscard || (op->kind == IoOp::Kind::kFlush && !async_flush_)) {
+  if (op->kind == IoOp::Kind::kDiscard || op->kind == IoOp::Kind::kAllocate ||
+      (op->kind == IoOp::Kind::kFlush && !async_flush_)) {
     helper_.Start(op);
     return;
   }
@@ -149,7 +150,8 @@ void AioReactor::PrepareBlock(iocb* block, IoOp* op) {
       io_prep_pwrite(block, fd, data, size_bytes, offset);
       break;
     case IoOp::Kind::kFlush:
-    case IoOp::Kind::kDiscard:  // never: it goes to the helper
+    case IoOp::Kind::kDiscard:  // never: these go to the helper
+    case IoOp::Kind::kAllocate:
       io_prep_fdsync(block, fd);
       break;
   }

@@ -20,7 +20,7 @@ class BlockingHelper {
   BlockingHelper(const BlockingHelper&) = delete;
   BlockingHelper& operator=(const BlockingHelper&) = delete;
 
-  // Queues `op`, a kFlush or kDiscard on a KernelFile. The first call starts the thread.
+  // Queues `op`, a kFlush, kDiscard or kAllocate on a KernelFile. The first call starts the thread.
   void Start(IoOp* op);
   // A list by `next` of the operations that have ended, with their `result`.
   IoOp* TakeEnded();

@@ -18,6 +18,8 @@ const char* ActName(IoOp::Kind kind) {
       return "flush";
     case IoOp::Kind::kDiscard:
       return "discard";
+    case IoOp::Kind::kAllocate:
+      return "allocation";
   }
   return "operation";
 }

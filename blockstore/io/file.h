@@ -31,7 +31,7 @@ class File;
 // backend: `result` is 0 or -errno for the whole operation. A read past the end of the file is
 // -EIO.
 struct IoOp {
-  enum class Kind : std::uint8_t { kRead, kWrite, kFlush, kDiscard };
+  enum class Kind : std::uint8_t { kRead, kWrite, kFlush, kDiscard, kAllocate };
   Kind kind = Kind::kRead;
   int result = 0;
   std::uint32_t moved_bytes = 0;  // the backend's: how much of a split transfer is done
@@ -106,6 +106,13 @@ class File {
   // Gives the range back to the file system or device; it then reads as zeroes or old bytes.
   Awaiter Discard(std::uint64_t offset, std::uint64_t size_bytes) {
     return {this, IoOp::Kind::kDiscard, offset, nullptr, size_bytes};
+  }
+
+  // Reserves space for the range underneath, so that first writes into it neither wait for the file
+  // system to find some nor fail for want of it. Contents do not change. OK where there is nothing to
+  // reserve (a block device). -ENOSPC: the file system is full.
+  Awaiter Allocate(std::uint64_t offset, std::uint64_t size_bytes) {
+    return {this, IoOp::Kind::kAllocate, offset, nullptr, size_bytes};
   }
 
   // The Status of a completed `op`: names the path, the act and the offset.

@@ -117,13 +117,15 @@ void KernelReactor::StartFileOp(IoOp* op) {
 bool KernelReactor::AbsorbResult(IoOp* op, int result) {
   if (result == -EAGAIN || result == -EINTR) return false;
   if (result < 0) {
-    // A discard is advice: a file system that cannot punch holes keeps the old bytes, as allowed.
-    const bool refused_advice = op->kind == IoOp::Kind::kDiscard && result == -EOPNOTSUPP;
-    op->result = refused_advice ? 0 : result;
+    // Both are advice: what cannot punch holes keeps the old bytes, as allowed, and what cannot reserve
+    // space finds it when it is written to. A block device refuses the latter with EOPNOTSUPP or ENODEV.
+    const bool advice = op->kind == IoOp::Kind::kDiscard || op->kind == IoOp::Kind::kAllocate;
+    const bool refused = result == -EOPNOTSUPP || result == -ENODEV;
+    op->result = advice && refused ? 0 : result;
     return true;
   }
   op->result = 0;
-  if (op->kind == IoOp::Kind::kFlush || op->kind == IoOp::Kind::kDiscard) return true;
+  if (op->kind != IoOp::Kind::kRead && op->kind != IoOp::Kind::kWrite) return true;
   op->moved_bytes += static_cast<std::uint32_t>(result);
   if (op->moved_bytes == op->size_bytes) return true;
   if (result > 0 && result % kSectorBytesMin == 0) return false;

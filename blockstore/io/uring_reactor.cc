@@ -203,6 +203,10 @@ void UringReactor::PrepareFileOp(io_uring_sqe* sqe, IoOp* op) {
       io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                               static_cast<off_t>(op->offset), static_cast<off_t>(op->size_bytes));
       break;
+    case IoOp::Kind::kAllocate:
+      io_uring_prep_fallocate(sqe, fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(op->offset),
+                              static_cast<off_t>(op->size_bytes));
+      break;
   }
   if (registered) sqe->flags |= IOSQE_FIXED_FILE;
   sqe->user_data = UserData(op, kFileTag);

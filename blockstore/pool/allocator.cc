@@ -11,6 +11,7 @@ void Allocator::Reset(std::uint32_t extent_count) {
   reclaiming_count_ = 0;
   next_ = 0;
   free_.assign((extent_count + 63) / 64, ~std::uint64_t{0});
+  without_space_.assign(free_.size(), ~std::uint64_t{0});
   if (extent_count % 64 != 0) free_.back() = (std::uint64_t{1} << (extent_count % 64)) - 1;
 }
 
@@ -36,6 +37,21 @@ bool Allocator::MarkUsed(std::uint32_t extent) {
   free_[extent / 64] &= ~(std::uint64_t{1} << (extent % 64));
   --free_count_;
   return true;
+}
+
+std::uint32_t Allocator::NeedsSpaceRun(std::uint32_t extent, std::uint32_t count_max) const {
+  std::uint32_t count = 0;
+  while (count < count_max && extent + count < extent_count_ && NeedsSpace(extent + count) &&
+         (count == 0 || IsFree(extent + count))) {
+    ++count;
+  }
+  return count;
+}
+
+void Allocator::SetNeedsSpace(std::uint32_t extent, bool needs_space) {
+  const std::uint64_t bit = std::uint64_t{1} << (extent % 64);
+  std::uint64_t& word = without_space_[extent / 64];
+  word = needs_space ? word | bit : word & ~bit;
 }
 
 void Allocator::BeginReclaim(std::uint32_t extent) {

@@ -24,6 +24,15 @@ class Allocator {
   // reclaiming -> free.
   void EndReclaim(std::uint32_t extent);
 
+  // An extent whose space underneath is not known to be reserved: all free ones of a pool just opened,
+  // and every one that was discarded. The pool reserves it before the first write.
+  bool NeedsSpace(std::uint32_t extent) const {
+    return (without_space_[extent / 64] >> (extent % 64)) & 1;
+  }
+  // How many extents from `extent` on are free or just taken, and need space; at most `count_max`.
+  std::uint32_t NeedsSpaceRun(std::uint32_t extent, std::uint32_t count_max) const;
+  void SetNeedsSpace(std::uint32_t extent, bool needs_space);
+
   std::uint32_t extent_count() const { return extent_count_; }
   std::uint32_t free_count() const { return free_count_; }
   std::uint32_t reclaiming_count() const { return reclaiming_count_; }
@@ -37,6 +46,7 @@ class Allocator {
   std::uint32_t reclaiming_count_ = 0;
   std::uint32_t next_ = 0;  // where the search begins
   std::vector<std::uint64_t> free_;
+  std::vector<std::uint64_t> without_space_;
 };
 
 }  // namespace keelson::pool

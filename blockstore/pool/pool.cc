@@ -233,6 +233,7 @@ io::Task<void> Pool::Reclaim(std::vector<std::uint32_t> extents) {
       }
     }
     for (; i < end; ++i) {
+      allocator_.SetNeedsSpace(extents[i], deps_.discard);
       checksums_->Drop(extents[i]);
       allocator_.EndReclaim(extents[i]);
     }
@@ -256,7 +257,31 @@ io::Task<absl::StatusOr<std::uint32_t>> Pool::TakeExtent() {
     co_return absl::ResourceExhaustedError(absl::StrCat(
         "pool ", std::string(data().path()), " is full: delete volumes or snapshots, or trim"));
   }
-  co_return *extent;
+  const std::uint32_t taken = *extent;
+  if (allocator_.NeedsSpace(taken)) {
+    absl::Status reserved = co_await ReserveSpace(taken);
+    if (!reserved.ok()) {
+      allocator_.BeginReclaim(taken);
+      allocator_.EndReclaim(taken);
+      co_return reserved;
+    }
+  }
+  co_return taken;
+}
+
+io::Task<absl::Status> Pool::ReserveSpace(std::uint32_t extent) {
+  // With its neighbours: one call to the file system serves the next allocations too.
+  constexpr std::uint32_t kExtentsMax = 32;
+  std::uint32_t count = allocator_.NeedsSpaceRun(extent, kExtentsMax);
+  absl::Status reserved =
+      co_await data().Allocate(DataOffset(extent, 0), count * kExtentBytes);
+  if (absl::IsResourceExhausted(reserved) && count > 1) {
+    count = 1;
+    reserved = co_await data().Allocate(DataOffset(extent, 0), kExtentBytes);
+  }
+  if (!reserved.ok()) co_return reserved;
+  for (std::uint32_t i = 0; i < count; ++i) allocator_.SetNeedsSpace(extent + i, false);
+  co_return absl::OkStatus();
 }
 
 io::Task<absl::Status> Pool::WriteMark(std::uint64_t stamp) {

@@ -143,6 +143,7 @@ class Pool {
   // Extents freed by a durable batch: unseen by reads, discarded, then free again (R18).
   void ReleaseExtents(std::vector<std::uint32_t> extents);
   io::Task<void> Reclaim(std::vector<std::uint32_t> extents);
+  io::Task<absl::Status> ReserveSpace(std::uint32_t extent);
   // Makes durable, if the metadata store still can, that the next open is of a new incarnation.
   io::Task<void> RecordFailure();
   io::Task<absl::Status> WriteMark(std::uint64_t stamp);

@@ -129,13 +129,16 @@ io::Task<absl::Status> LayerCleanup::Merge(Layer* layer, Layer* child, Replica* 
   }
   const std::vector<std::uint32_t> extents = NextExtents(layer, kMergedPerStep);
   std::vector<Move> moves(extents.size());
-  for (std::size_t i = 0; i < extents.size(); ++i) {
-    if (writer != nullptr) {
-      RangeLock::Hold& hold = holds.emplace_back(
-          &writer->extent_locks(), extents[i] * pool::kExtentBytes,
-          (extents[i] + 1) * pool::kExtentBytes, RangeLock::kExclusive);
-      co_await hold;
+  if (writer != nullptr) {
+    // All asked for at once. One after the other would deadlock: a write over two of the extents waits
+    // for the first, which is held here, and the second, asked for later, waits for that write.
+    for (std::uint32_t extent : extents) {
+      holds.emplace_back(&writer->extent_locks(), extent * pool::kExtentBytes,
+                         (extent + 1) * pool::kExtentBytes, RangeLock::kExclusive);
     }
+    for (RangeLock::Hold& hold : holds) co_await hold;
+  }
+  for (std::size_t i = 0; i < extents.size(); ++i) {
     CO_RETURN_IF_ERROR(co_await Prepare(layer, child, extents[i], &moves[i]));
   }
   absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {

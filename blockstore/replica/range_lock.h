@@ -37,10 +37,7 @@ class RangeLock {
     }
 
     bool await_ready() const noexcept { return granted_; }
-    void await_suspend(std::coroutine_handle<> awaiting) noexcept {
-      waiter_ = awaiting;
-      ++lock_->waiting_;
-    }
+    void await_suspend(std::coroutine_handle<> awaiting) noexcept { waiter_ = awaiting; }
     void await_resume() const noexcept {}
 
    private:
@@ -78,19 +75,23 @@ class RangeLock {
     (last_ != nullptr ? last_->next_ : first_) = hold;
     last_ = hold;
     hold->granted_ = Grantable(hold);
+    if (!hold->granted_) ++pending_;
   }
   void Remove(Hold* hold) {
     (hold->previous_ != nullptr ? hold->previous_->next_ : first_) = hold->next_;
     (hold->next_ != nullptr ? hold->next_->previous_ : last_) = hold->previous_;
-    if (waiting_ == 0) return;
-    // Grant first, resume after: a resumed holder may release and change the list at once.
+    if (!hold->granted_) --pending_;
+    if (pending_ == 0) return;
+    // Grant first, resume after: a resumed holder may release and change the list at once. One that is
+    // not awaited yet is granted all the same, and finds it so when it is.
     Hold* wake = nullptr;
     Hold** wake_end = &wake;
     for (Hold* later = hold->next_; later != nullptr; later = later->next_) {
-      if (later->granted_ || !later->waiter_ || !later->ConflictsWith(*hold)) continue;
+      if (later->granted_ || !later->ConflictsWith(*hold)) continue;
       if (!Grantable(later)) continue;
       later->granted_ = true;
-      --waiting_;
+      --pending_;
+      if (!later->waiter_) continue;
       later->wake_next_ = nullptr;
       *wake_end = later;
       wake_end = &later->wake_next_;
@@ -104,7 +105,7 @@ class RangeLock {
 
   Hold* first_ = nullptr;
   Hold* last_ = nullptr;
-  std::size_t waiting_ = 0;
+  std::size_t pending_ = 0;  // not granted yet
 };
 
 }  // namespace keelson::replica

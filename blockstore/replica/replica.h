@@ -55,8 +55,8 @@ class Replica {
   // generation and the process that knew is gone.
   std::vector<std::uint32_t> UncleanRegions() const;
   // Reads the present blocks of a region whose checksums are not known and computes them, in every
-  // layer this replica wrote. The caller holds off writes to the region. A block that cannot be read
-  // stays unknown.
+  // layer this replica wrote. The caller holds off writes to the region and holds the store's structure
+  // lock. A block that cannot be read stays unknown.
   io::Task<absl::Status> Resum(std::uint32_t region);
 
   pool::ReplicaNumber number() const { return number_; }

@@ -111,7 +111,7 @@ int RunDaemon(const DaemonOptions& options) {
   WaitForStopSignal();
   StartStopWatchdog();
   frontends->server->Shutdown(kCallPatience);
-  frontends->metrics.reset();
+  Metrics::Abandon(std::move(frontends->metrics));
   (*node)->Stop();
   KEEL_LOG_INFO("event=stopped");
   return 0;

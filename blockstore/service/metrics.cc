@@ -4,9 +4,9 @@
 #include <prometheus/exposer.h>
 #include <prometheus/metric_family.h>
 
-#include <atomic>
 #include <exception>
 #include <map>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -118,7 +118,15 @@ class NodeCollectable final : public prometheus::Collectable {
  public:
   explicit NodeCollectable(Node* node) : node_(node) {}
 
+  // The node is not used any more when this returns.
+  void Disconnect() {
+    std::lock_guard lock(mutex_);
+    node_ = nullptr;
+  }
+
   std::vector<MetricFamily> Collect() const override {
+    std::lock_guard lock(mutex_);
+    if (node_ == nullptr) return {};
     const NodeSnapshot snapshot = node_->Snapshot(Metrics::kScrapePatience);
     timeouts_ += snapshot.timeouts;
     Page page;
@@ -148,8 +156,9 @@ class NodeCollectable final : public prometheus::Collectable {
     }
   }
 
+  mutable std::mutex mutex_;  // one scrape at a time, and none after Disconnect
   Node* node_;
-  mutable std::atomic<std::uint64_t> timeouts_{0};
+  mutable std::uint64_t timeouts_ = 0;
 };
 
 }  // namespace
@@ -175,6 +184,13 @@ absl::StatusOr<std::unique_ptr<Metrics>> Metrics::Start(const std::string& addre
         "metrics cannot be served at ", address, " (", error.what(),
         "); is the port taken? Choose another with --metrics, or --metrics '' for none"));
   }
+}
+
+void Metrics::Abandon(std::unique_ptr<Metrics> metrics) {
+  if (metrics == nullptr) return;
+  metrics->server_->collectable->Disconnect();
+  // Kept reachable, for leak checkers.
+  [[maybe_unused]] static Metrics* const abandoned = metrics.release();
 }
 
 int Metrics::port() const {

@@ -20,7 +20,11 @@ class Metrics {
   // Serves at `address` ("127.0.0.1:9750"; port 0: the kernel chooses). `node` outlives this.
   // UNAVAILABLE when the address cannot be listened on.
   static absl::StatusOr<std::unique_ptr<Metrics>> Start(const std::string& address, Node* node);
+  // Waits for the HTTP server's threads, up to two seconds.
   ~Metrics();
+  // For the end of the process: the node is not used any more when this returns; the HTTP server's
+  // threads end with the process, which is sooner than waiting for them.
+  static void Abandon(std::unique_ptr<Metrics> metrics);
 
   int port() const;
 

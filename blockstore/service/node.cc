@@ -81,7 +81,9 @@ void Node::OpenPools() {
   for (const std::unique_ptr<Slot>& slot : slots_) {
     Shard* shard = slot->shard;
     opening.push_back(shard->thread().Submit(
-        [shard, directory = slot->directory] { return shard->OpenPool(directory); }));
+        [shard, directory = slot->directory, patience_ns = options_.lock_patience_ns] {
+          return shard->OpenPool(directory, patience_ns);
+        }));
   }
   for (std::size_t i = 0; i < opening.size(); ++i) Opened(slots_[i].get(), opening[i].get());
   for (Slot* slot : OpenSlots()) IndexVolumes(slot);
@@ -199,8 +201,8 @@ absl::Status Node::CreatePool(const v1::CreatePoolRequest& request,
   }
   RETURN_IF_ERROR(MakePool(request, directory));
   Slot* slot = SlotFor(directory);
-  absl::StatusOr<PoolHost*> host =
-      slot->shard->thread().Run([slot, &directory] { return slot->shard->OpenPool(directory); });
+  absl::StatusOr<PoolHost*> host = slot->shard->thread().Run(
+      [slot, &directory] { return slot->shard->OpenPool(directory, kLockPatienceNanos); });
   Opened(slot, host);
   if (!host.ok()) return host.status();
   RETURN_IF_ERROR(state_.AddPool(directory));

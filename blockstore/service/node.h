@@ -27,6 +27,7 @@
 #include "blockstore/service/change_lock.h"
 #include "blockstore/service/host_files.h"
 #include "blockstore/service/node_state.h"
+#include "blockstore/service/open_pool.h"
 #include "blockstore/service/shard.h"
 #include "proto/keelson/v1/blockstore.pb.h"
 
@@ -38,8 +39,9 @@ struct NodeOptions {
   std::vector<std::string> pools;              // directories to open beside the recorded ones
   io::Backend backend = io::Backend::kAuto;
   std::size_t reactor_count = 1;
-  std::size_t buffer_bytes = std::size_t{32} << 20;  // of each reactor
-  std::optional<io::Address> nbd_tcp;                // only with one reactor
+  std::size_t buffer_bytes = std::size_t{32} << 20;    // of each reactor
+  std::optional<io::Address> nbd_tcp;                  // only with one reactor
+  std::int64_t lock_patience_ns = kLockPatienceNanos;  // for a killed predecessor's pools
 };
 
 // What a scrape found. Missing shards did not answer in time.

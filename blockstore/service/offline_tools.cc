@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "blockstore/io/status.h"
 #include "blockstore/replica/replica_store.h"
+#include "blockstore/service/open_pool.h"
 #include "blockstore/service/process_usage.h"
 #include "blockstore/service/reactor_thread.h"
 
@@ -23,15 +24,6 @@ int Failed(const absl::Status& status) {
   return 1;
 }
 
-io::Task<absl::StatusOr<std::unique_ptr<replica::ReplicaStore>>> OpenStore(io::Reactor* reactor,
-                                                                           std::string directory) {
-  pool::OpenPoolOptions options;
-  options.directory = std::move(directory);
-  CO_ASSIGN_OR_RETURN(std::unique_ptr<pool::Pool> pool,
-                      co_await pool::OpenPoolDirectory(reactor, std::move(options)));
-  co_return co_await replica::ReplicaStore::Open(std::move(pool));
-}
-
 io::Task<absl::Status> CloseStore(std::unique_ptr<replica::ReplicaStore> store) {
   co_return co_await store->Close();
 }
@@ -43,8 +35,9 @@ absl::StatusOr<T> WithStore(
     absl::FunctionRef<io::Task<absl::StatusOr<T>>(replica::ReplicaStore*)> work) {
   ASSIGN_OR_RETURN(const std::unique_ptr<ReactorThread> thread,
                    ReactorThread::Start(options, "reactor"));
-  ASSIGN_OR_RETURN(std::unique_ptr<replica::ReplicaStore> store,
-                   thread->Run([&] { return OpenStore(&thread->reactor(), directory); }));
+  ASSIGN_OR_RETURN(std::unique_ptr<replica::ReplicaStore> store, thread->Run([&] {
+    return OpenPool(&thread->reactor(), directory, kLockPatienceNanos);
+  }));
   absl::StatusOr<T> result = thread->Run([&] { return work(store.get()); });
   const absl::Status closed = thread->Run([&] { return CloseStore(std::move(store)); });
   if (result.ok() && !closed.ok()) return closed;

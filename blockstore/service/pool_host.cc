@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
-#include "blockstore/pool/pool_directory.h"
+#include "blockstore/service/open_pool.h"
 
 namespace keelson::service {
 namespace {
@@ -35,13 +35,10 @@ PoolHost::PoolHost(NbdFrontend* frontend, std::string directory,
 
 io::Task<absl::StatusOr<std::unique_ptr<PoolHost>>> PoolHost::Open(io::Reactor* reactor,
                                                                    NbdFrontend* frontend,
-                                                                   std::string directory) {
-  pool::OpenPoolOptions options;
-  options.directory = directory;
-  CO_ASSIGN_OR_RETURN(std::unique_ptr<pool::Pool> pool,
-                      co_await pool::OpenPoolDirectory(reactor, std::move(options)));
+                                                                   std::string directory,
+                                                                   std::int64_t lock_patience_ns) {
   CO_ASSIGN_OR_RETURN(std::unique_ptr<replica::ReplicaStore> store,
-                      co_await replica::ReplicaStore::Open(std::move(pool)));
+                      co_await service::OpenPool(reactor, directory, lock_patience_ns));
   co_return std::unique_ptr<PoolHost>(
       new PoolHost(frontend, std::move(directory), std::move(store)));
 }

@@ -32,10 +32,11 @@ class PoolHost {
     engine::EngineCounters counters;
   };
 
-  // `reactor` and `frontend` outlive this. Errors as pool::OpenPoolDirectory.
+  // `reactor` and `frontend` outlive this. Errors as OpenPool.
   static io::Task<absl::StatusOr<std::unique_ptr<PoolHost>>> Open(io::Reactor* reactor,
                                                                   NbdFrontend* frontend,
-                                                                  std::string directory);
+                                                                  std::string directory,
+                                                                  std::int64_t lock_patience_ns);
   // Ends the attachments so that the next start resumes them, and closes the pool. The frontend is
   // closed before.
   io::Task<absl::Status> Close();

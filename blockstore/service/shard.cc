@@ -38,10 +38,11 @@ io::Task<absl::Status> Shard::Listen(std::string socket_path, std::optional<io::
   co_return absl::OkStatus();
 }
 
-io::Task<absl::StatusOr<PoolHost*>> Shard::OpenPool(std::string directory) {
-  CO_ASSIGN_OR_RETURN(
-      std::unique_ptr<PoolHost> host,
-      co_await PoolHost::Open(&thread_->reactor(), frontend_.get(), std::move(directory)));
+io::Task<absl::StatusOr<PoolHost*>> Shard::OpenPool(std::string directory,
+                                                    std::int64_t lock_patience_ns) {
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<PoolHost> host,
+                      co_await PoolHost::Open(&thread_->reactor(), frontend_.get(),
+                                              std::move(directory), lock_patience_ns));
   pools_.push_back(std::move(host));
   co_return pools_.back().get();
 }

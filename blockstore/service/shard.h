@@ -45,8 +45,9 @@ class Shard {
   ReactorThread& thread() { return *thread_; }
 
   // --- On the reactor's thread ---
-  // The host is this shard's and lives until Close.
-  io::Task<absl::StatusOr<PoolHost*>> OpenPool(std::string directory);
+  // Errors as service::OpenPool. The host is this shard's and lives until Close.
+  io::Task<absl::StatusOr<PoolHost*>> OpenPool(std::string directory,
+                                               std::int64_t lock_patience_ns);
   // Ends NBD, the attachments (to be resumed) and the pools.
   io::Task<void> Close();
   ShardSnapshot Snapshot() const;

@@ -17,6 +17,7 @@ void CrashFile::Record(io::IoOp* op) {
   Event event;
   switch (op->kind) {
     case io::IoOp::Kind::kRead:
+    case io::IoOp::Kind::kAllocate:  // changes no byte
       return;
     case io::IoOp::Kind::kWrite:
       event.kind = Event::Kind::kDataWrite;
@@ -48,6 +49,8 @@ void CrashFile::Complete(io::IoOp* op) {
       image_.Store(first + i, data);
     } else if (op->kind == io::IoOp::Kind::kDiscard) {
       image_.Zero(first + i);
+    } else if (op->kind == io::IoOp::Kind::kAllocate) {
+      continue;
     } else if (const Block* block = image_.Get(first + i); block != nullptr) {
       std::memcpy(data, block->data(), kBlockBytes);
     } else {

@@ -34,8 +34,7 @@ class Checker {
   io::Task<absl::Status> CheckContent(const VolumeHistory* volume, engine::Engine* engine);
   io::Task<absl::Status> CheckSnapshot(const VolumeHistory* volume,
                                        const SnapshotHistory* snapshot);
-  io::Task<absl::Status> CheckSnapshotContent(const VolumeHistory* volume,
-                                              const SnapshotHistory* snapshot,
+  io::Task<absl::Status> CheckSnapshotContent(const SnapshotHistory* snapshot,
                                               engine::Engine* engine);
   io::Task<absl::Status> CheckPool();
   io::Task<absl::Status> CheckWrite();
@@ -174,15 +173,14 @@ io::Task<absl::Status> Checker::CheckSnapshot(const VolumeHistory* volume,
   CO_ASSIGN_OR_RETURN(
       const std::unique_ptr<engine::Engine> engine,
       co_await engine::Engine::Attach(store_.get(), clone, engine::EngineOptions{}));
-  const absl::Status content = co_await CheckSnapshotContent(volume, snapshot, engine.get());
+  const absl::Status content = co_await CheckSnapshotContent(snapshot, engine.get());
   const absl::Status detached = co_await engine->Detach(/*keep_attached=*/false);
   CO_RETURN_IF_ERROR(content);
   CO_RETURN_IF_ERROR(detached);
   co_return co_await store_->Delete(clone);
 }
 
-io::Task<absl::Status> Checker::CheckSnapshotContent(const VolumeHistory* /*volume*/,
-                                                     const SnapshotHistory* snapshot,
+io::Task<absl::Status> Checker::CheckSnapshotContent(const SnapshotHistory* snapshot,
                                                      engine::Engine* engine) {
   if (engine->size_bytes() != snapshot->blocks.size() * kBlockBytes) {
     co_return Wrong("its size of ", engine->size_bytes(), " bytes is wrong");

@@ -110,7 +110,7 @@ void SimDisk::Submit(SimReactor* process, io::IoOp* op) {
 int SimDisk::Validate(const io::IoOp& op) const {
   if (op.kind == io::IoOp::Kind::kFlush) return 0;
   const bool aligned = op.offset % kBlock == 0 && op.size_bytes % kBlock == 0;
-  if (op.kind == io::IoOp::Kind::kDiscard) {
+  if (op.kind == io::IoOp::Kind::kDiscard || op.kind == io::IoOp::Kind::kAllocate) {
     return aligned && op.offset + op.size_bytes <= size_bytes_ ? 0 : -EINVAL;
   }
   if (!aligned || reinterpret_cast<std::uintptr_t>(op.data) % kBlock != 0) return -EINVAL;
@@ -136,6 +136,8 @@ int SimDisk::DrawError(const io::IoOp& op) {
       return draw(faults_.write_error, &sticky_write_);
     case io::IoOp::Kind::kDiscard:
       return draw(faults_.write_error, &sticky_write_);
+    case io::IoOp::Kind::kAllocate:
+      return random.Chance(faults_.write_full) ? -ENOSPC : 0;
   }
   return 0;
 }

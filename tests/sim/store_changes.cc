@@ -292,8 +292,8 @@ io::Task<absl::Status> StoreHarness::ReadClone(engine::Engine* engine, const Cha
       continue;
     }
     CO_RETURN_IF_ERROR(status);
-    const std::string wrong =
-        model_.CheckRead(Name(*change), &snapshot->blocks, first, bytes, began);
+    const std::string wrong = model_.CheckRead(Name(*change), &snapshot->blocks, first, bytes,
+                                               began, !PoolFailed());
     if (!wrong.empty()) Fail(wrong);
     first += count;
   }

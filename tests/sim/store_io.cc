@@ -99,8 +99,9 @@ void StoreHarness::IoEnded(Io* io, const absl::Status& status) {
   if (verbose_) Tell(absl::StrCat("op ", io->op, " ends: ", status.ToString()));
   if (io->kind == IoKind::kRead) {
     if (status.ok()) {
-      const std::string wrong =
-          model_.CheckRead(Name(*io), &volume->blocks, io->first, io->bytes(), io->began);
+      // A failed pool shows changes that failed with it and that the next life does not know.
+      const std::string wrong = model_.CheckRead(Name(*io), &volume->blocks, io->first,
+                                                 io->bytes(), io->began, !PoolFailed());
       if (!wrong.empty()) Fail(wrong);
     } else {
       JudgeIoError(*io, status);

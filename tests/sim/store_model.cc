@@ -88,7 +88,7 @@ bool StoreModel::IsFlipped(const BlockHistory& history, std::uint64_t block,
 
 std::string StoreModel::CheckBlock(const std::string& what, BlockHistory* history,
                                    std::uint64_t block, std::span<const std::byte> bytes,
-                                   std::uint64_t began) {
+                                   std::uint64_t began, bool observe) {
   const std::vector<BlockHistory::Entry> visible = history->Visible(began);
   const bool may_be_torn = std::any_of(visible.begin(), visible.end(), [](const auto& entry) {
     return entry.state == BlockHistory::State::kUnknown;
@@ -121,7 +121,7 @@ std::string StoreModel::CheckBlock(const std::string& what, BlockHistory* histor
     return absl::StrCat(what, ": block ", block, " is a mix of writes that completed");
   }
   if (!whole) SIM_PROBE("model: a torn block was read after a crash");
-  if (history->QuietSince(began) && !history->Certain()) {
+  if (observe && history->QuietSince(began) && !history->Certain()) {
     Version version = shown[0];
     if (!std::all_of(shown.begin(), shown.end(), [&](Version v) { return v == shown[0]; })) {
       version = versions_.NewMix(shown);
@@ -132,7 +132,8 @@ std::string StoreModel::CheckBlock(const std::string& what, BlockHistory* histor
 }
 
 std::string StoreModel::CheckRead(const std::string& what, BlockMap* blocks, std::uint64_t first,
-                                  std::span<const std::byte> bytes, std::uint64_t began) {
+                                  std::span<const std::byte> bytes, std::uint64_t began,
+                                  bool observe) {
   for (std::size_t i = 0; i < bytes.size() / kModelBlockBytes; ++i) {
     const auto block_bytes = bytes.subspan(i * kModelBlockBytes, kModelBlockBytes);
     const auto found = blocks->find(first + i);
@@ -141,7 +142,8 @@ std::string StoreModel::CheckRead(const std::string& what, BlockMap* blocks, std
       return absl::StrCat(what, ": block ", first + i, ", never written, shows ",
                           versions_.Describe(block_bytes.first(kModelSectorBytes)));
     }
-    std::string wrong = CheckBlock(what, &found->second, first + i, block_bytes, began);
+    std::string wrong =
+        CheckBlock(what, &found->second, first + i, block_bytes, began, observe);
     if (!wrong.empty()) return wrong;
   }
   return "";

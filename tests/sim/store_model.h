@@ -63,7 +63,7 @@ class StoreModel {
   // Judges what a read, begun at `began` and ending now, returned. `observe`: it narrows what later
   // reads may show. Returns what is wrong, or an empty string.
   std::string CheckRead(const std::string& what, BlockMap* blocks, std::uint64_t first,
-                        std::span<const std::byte> bytes, std::uint64_t began);
+                        std::span<const std::byte> bytes, std::uint64_t began, bool observe);
   // True when DATA_LOSS is a right answer for the range.
   bool MayBeLost(const BlockMap& blocks, std::uint64_t first, std::uint64_t count,
                  std::uint64_t began) const;
@@ -81,7 +81,7 @@ class StoreModel {
 
  private:
   std::string CheckBlock(const std::string& what, BlockHistory* history, std::uint64_t block,
-                         std::span<const std::byte> bytes, std::uint64_t began);
+                         std::span<const std::byte> bytes, std::uint64_t began, bool observe);
   bool IsFlipped(const BlockHistory& history, std::uint64_t block,
                  std::span<const std::byte> bytes, std::uint64_t began, bool* known) const;
 

@@ -124,8 +124,7 @@ TEST(BenchTest, DeletesItsVolumeWhenInterrupted) {
   BenchOptions options;
   options.volume_bytes = std::uint64_t{8} << 20;
   std::size_t volumes_left = 1;
-  EXPECT_TRUE(
-      absl::IsCancelled(Bench(options, &volumes_left, /*interrupted=*/true).status()));
+  EXPECT_TRUE(absl::IsCancelled(Bench(options, &volumes_left, /*interrupted=*/true).status()));
   EXPECT_EQ(volumes_left, 0u);
 }
 

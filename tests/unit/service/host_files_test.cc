@@ -37,8 +37,7 @@ TEST(HostFilesTest, GivesALockToOneHolderAtATime) {
   {
     const absl::StatusOr<FileLock> first = FileLock::Take(directory.Child("lock"));
     ASSERT_TRUE(first.ok());
-    EXPECT_TRUE(
-        absl::IsFailedPrecondition(FileLock::Take(directory.Child("lock")).status()));
+    EXPECT_TRUE(absl::IsFailedPrecondition(FileLock::Take(directory.Child("lock")).status()));
   }
   EXPECT_TRUE(FileLock::Take(directory.Child("lock")).ok());
 }

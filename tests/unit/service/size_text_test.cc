@@ -29,9 +29,26 @@ TEST(SizeTextTest, ParsesNumbersWithBinarySuffixes) {
 }
 
 TEST(SizeTextTest, RefusesEverythingElseAndNamesIt) {
-  for (const char* text :
-       {"", "k", "g1", "-1", "+1", "1q", "1kk", "1 k", " 1", "1.", ".5", "1.2.3", "0.3", "1.1k",
-        "1.0000000001g", "0x10", "1e3", "9223372036854775808", "8192p", "99999999999999999999999"}) {
+  for (const char* text : {"",
+                           "k",
+                           "g1",
+                           "-1",
+                           "+1",
+                           "1q",
+                           "1kk",
+                           "1 k",
+                           " 1",
+                           "1.",
+                           ".5",
+                           "1.2.3",
+                           "0.3",
+                           "1.1k",
+                           "1.0000000001g",
+                           "0x10",
+                           "1e3",
+                           "9223372036854775808",
+                           "8192p",
+                           "99999999999999999999999"}) {
     const absl::StatusOr<std::uint64_t> parsed = ParseSize(text);
     ASSERT_TRUE(absl::IsInvalidArgument(parsed.status())) << text;
     EXPECT_NE(std::string(parsed.status().message()).find(std::string("'") + text + "'"),

@@ -1,6 +1,6 @@
 #pragma once
-// TemporaryDirectory: a fresh directory on a real disk (where O_DIRECT works): under $KEELSON_TEST_DIR
-// or /var/tmp. Removed with everything in it at the end. Owned by a test.
+// TemporaryDirectory: a fresh directory on a real disk (where O_DIRECT works): under
+// $KEELSON_TEST_DIR or /var/tmp. Removed with everything in it at the end. Owned by a test.
 
 #include <cstdlib>
 #include <filesystem>

@@ -1,0 +1,68 @@
+#include "provisioner/ctl/command_line.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace keelson::ctl {
+namespace {
+
+struct Outcome {
+  int code = 0;
+  std::string out;
+  std::string err;
+};
+
+Outcome Keelctl(std::vector<const char*> words) {
+  words.insert(words.begin(), "keelctl");
+  std::ostringstream out;
+  std::ostringstream err;
+  Outcome outcome;
+  outcome.code = RunCommandLine(static_cast<int>(words.size()), words.data(), &out, &err);
+  outcome.out = out.str();
+  outcome.err = err.str();
+  return outcome;
+}
+
+void ExpectOneLine(const Outcome& outcome, int code) {
+  EXPECT_EQ(outcome.code, code) << outcome.err;
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(outcome.err.rfind("keelctl: ", 0), 0u) << outcome.err;
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+}
+
+TEST(CommandLineTest, AnswersWrongUsageWithOneLineAndTwo) {
+  ExpectOneLine(Keelctl({}), 2);
+  ExpectOneLine(Keelctl({"volume"}), 2);
+  ExpectOneLine(Keelctl({"volume", "create", "a"}), 2);
+  ExpectOneLine(Keelctl({"volume", "create", "a", "--size", "much"}), 2);
+  ExpectOneLine(Keelctl({"volume", "list", "--output", "xml"}), 2);
+  ExpectOneLine(Keelctl({"volume", "list", "--timeout", "0"}), 2);
+  ExpectOneLine(Keelctl({"pool", "create", "d", "--size", "1g", "--device", "/dev/x"}), 2);
+  ExpectOneLine(Keelctl({"no-such-command"}), 2);
+}
+
+TEST(CommandLineTest, AnswersHelpAndVersionWithZero) {
+  EXPECT_EQ(Keelctl({"--help"}).code, 0);
+  EXPECT_NE(Keelctl({"volume", "--help"}).out.find("snapshot-delete"), std::string::npos);
+  EXPECT_EQ(Keelctl({"--version"}).code, 0);
+}
+
+TEST(CommandLineTest, SaysWhenNoDaemonAnswers) {
+  const Outcome outcome =
+      Keelctl({"--socket", "/nonexistent/blockstore.sock", "volume", "list", "-o", "json"});
+  ExpectOneLine(outcome, 1);
+  EXPECT_NE(outcome.err.find("/nonexistent/blockstore.sock"), std::string::npos);
+}
+
+TEST(CommandLineTest, RefusesACloneSourceWithoutASnapshot) {
+  const Outcome outcome = Keelctl({"volume", "clone", "source", "new"});
+  ExpectOneLine(outcome, 1);
+  EXPECT_NE(outcome.err.find("VOLUME@SNAPSHOT"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace keelson::ctl
