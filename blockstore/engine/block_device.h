@@ -1,6 +1,7 @@
 #pragma once
-// BlockDevice: what a frontend (NBD, and later ublk and FUSE) needs of an attached volume. The engine
-// is the one production implementation; tests have a memory one. All calls on the owner reactor.
+// BlockDevice: what a frontend (NBD, and later ublk and FUSE) needs of an attached volume. The
+// engine is the one production implementation; tests have a memory one. All calls on the owner
+// reactor.
 //
 // Ranges are checked: OUT_OF_RANGE past the end, INVALID_ARGUMENT when not a multiple of kBlockSize
 // or when the volume is read-only and the call changes it (PERMISSION_DENIED then). Buffers are
@@ -41,7 +42,8 @@ class BlockDevice {
                                        bool fua) = 0;
   // Every write completed before this call is durable when it completes OK.
   virtual io::Task<absl::Status> Flush() = 0;
-  // The range reads as zeroes afterwards; its space is freed. Any size; never touches the data area.
+  // The range reads as zeroes afterwards; its space is freed. Any size; never touches the data
+  // area.
   virtual io::Task<absl::Status> Trim(std::uint64_t offset, std::uint64_t size_bytes, bool fua) = 0;
 
   // The runs that cover [offset, offset + size_bytes), at most `runs_max` of them; the last run may

@@ -63,21 +63,20 @@ io::Task<absl::StatusOr<std::unique_ptr<Engine>>> Engine::Attach(replica::Replic
 
 std::uint64_t Engine::size_bytes() const { return replica_->size_bytes(); }
 
-absl::Status Engine::CheckRange(std::uint64_t offset, std::uint64_t size_bytes,
-                                bool writes) const {
+absl::Status Engine::CheckRange(std::uint64_t offset, std::uint64_t size_bytes, bool writes) const {
   if (detaching_) {
     return absl::UnavailableError(absl::StrCat("volume ", replica_->name(), " is being detached"));
   }
   if (offset % kBlockSize != 0 || size_bytes % kBlockSize != 0 || size_bytes == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("volume ", replica_->name(), ": a request of ", size_bytes, " bytes at ",
-                     offset, " is not made of whole 4096-byte blocks"));
+    return absl::InvalidArgumentError(absl::StrCat("volume ", replica_->name(), ": a request of ",
+                                                   size_bytes, " bytes at ", offset,
+                                                   " is not made of whole 4096-byte blocks"));
   }
   const std::uint64_t end = replica_->size_bytes();
   if (offset > end || size_bytes > end - offset) {
     return absl::OutOfRangeError(absl::StrCat("volume ", replica_->name(), ": a request of ",
-                                              size_bytes, " bytes at ", offset,
-                                              " ends past its ", end, " bytes"));
+                                              size_bytes, " bytes at ", offset, " ends past its ",
+                                              end, " bytes"));
   }
   if (writes && options_.read_only) {
     return absl::PermissionDeniedError(
@@ -87,7 +86,8 @@ absl::Status Engine::CheckRange(std::uint64_t offset, std::uint64_t size_bytes,
 }
 
 absl::Status Engine::Count(absl::Status status) {
-  if (!status.ok()) [[unlikely]] ++counters_.errors;
+  if (!status.ok()) [[unlikely]]
+    ++counters_.errors;
   return status;
 }
 
@@ -145,8 +145,8 @@ io::Task<absl::Status> Engine::Trim(std::uint64_t offset, std::uint64_t size_byt
 
 io::Task<absl::Status> Engine::Flush() {
   if (detaching_) {
-    co_return Count(absl::UnavailableError(
-        absl::StrCat("volume ", replica_->name(), " is being detached")));
+    co_return Count(
+        absl::UnavailableError(absl::StrCat("volume ", replica_->name(), " is being detached")));
   }
   InFlight in_flight(this);
   ++counters_.flushes;
@@ -206,6 +206,7 @@ io::Task<absl::Status> Engine::EndGeneration(const pool::Generation* next) {
   while (writes_in_flight_[closing.counter % 2] > 0) co_await drained_.Wait();
   CO_RETURN_IF_ERROR(co_await store_->pool().changes().Flush());
   ++counters_.generations;
+  if (!reconciled_) co_return absl::OkStatus();
   co_return co_await store_->CommitClean(replica_->id(), closing);
 }
 
@@ -239,7 +240,10 @@ io::Task<void> Engine::TimedRoll() {
 io::Task<void> Engine::Reconcile() {
   // With one member nothing can differ; what is to be recovered is the knowledge of what is there.
   const std::vector<std::uint32_t> regions = replica_->UncleanRegions();
-  if (regions.empty()) co_return;
+  if (regions.empty()) {
+    reconciled_ = true;
+    co_return;
+  }
   KEEL_LOG_INFO("event=reconcile_started volume={} regions={}", replica_->name(), regions.size());
   for (std::uint32_t region : regions) {
     if (detaching_ || !store_->pool().health().ok()) co_return;
@@ -256,6 +260,8 @@ io::Task<void> Engine::Reconcile() {
       co_return;
     }
   }
+  reconciled_ = true;
+  KEEL_LOG_INFO("event=reconciled volume={} regions={}", replica_->name(), regions.size());
   ArmRoll();
 }
 

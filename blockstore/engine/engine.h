@@ -1,7 +1,8 @@
 #pragma once
 // Engine: the one process object that may do I/O to an attached volume. It orders overlapping
-// requests, keeps generations (write intervals) and their clean records, and is a BlockDevice for the
-// frontends. This engine has one member: the replica in a pool of its own process, called directly.
+// requests, keeps generations (write intervals) and their clean records, and is a BlockDevice for
+// the frontends. This engine has one member: the replica in a pool of its own process, called
+// directly.
 //
 // One owner reactor: the pool's. Lifecycle: Attach, I/O, Detach; then it may be destroyed.
 // When the replica fails (a flush that failed, a metadata store that failed) every later write and
@@ -21,7 +22,8 @@
 namespace keelson::engine {
 
 struct EngineOptions {
-  std::int64_t generation_interval_ns = 5'000'000'000;  // how often a new generation starts under writes
+  std::int64_t generation_interval_ns =
+      5'000'000'000;  // how often a new generation starts under writes
   bool read_only = false;
 };
 
@@ -61,6 +63,10 @@ class Engine final : public BlockDevice {
   // Ends the current generation: flush, checksums and clean record durable. Also runs by itself.
   io::Task<absl::Status> RollGeneration();
 
+  // False while the regions that a crash left unknown are being read in the background. Until then
+  // no generation becomes clean: a crash meanwhile must find the same regions again (R10, R11).
+  bool reconciled() const { return reconciled_; }
+
   const EngineCounters& counters() const { return counters_; }
   const pool::Epoch& epoch() const { return epoch_; }
 
@@ -76,8 +82,8 @@ class Engine final : public BlockDevice {
   io::Task<absl::Status> EndGeneration(const pool::Generation* next);
   io::Task<void> Reconcile();
 
-  replica::ReplicaStore* store_;   // outlives the engine
-  replica::Replica* replica_;      // outlives the engine: a replica with an engine is not deleted
+  replica::ReplicaStore* store_;  // outlives the engine
+  replica::Replica* replica_;     // outlives the engine: a replica with an engine is not deleted
   EngineOptions options_;
   pool::Epoch epoch_;
   replica::RangeLock ranges_;
@@ -85,6 +91,7 @@ class Engine final : public BlockDevice {
   io::AsyncMutex rolling_;
   io::TimerNode roll_timer_;
   bool wrote_since_roll_ = false;
+  bool reconciled_ = false;
   bool detaching_ = false;
   bool detached_ = false;
   // Writes in flight by the parity of their generation's counter: at most two are open at a time.

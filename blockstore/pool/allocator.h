@@ -1,6 +1,6 @@
 #pragma once
-// Allocator: which extents of a pool are free. Memory only: the truth on disk is the extent maps, and
-// the allocator is rebuilt from them whenever the pool is opened, so the two cannot disagree.
+// Allocator: which extents of a pool are free. Memory only: the truth on disk is the extent maps,
+// and the allocator is rebuilt from them whenever the pool is opened, so the two cannot disagree.
 // An extent is free, used, or reclaiming (freed, but not yet given out again: R18). One reactor.
 
 #include <cstdint>
@@ -14,8 +14,8 @@ class Allocator {
   // All of `extent_count` extents free.
   void Reset(std::uint32_t extent_count);
 
-  // A free extent, which is then used: the next one after the last given out, so that data written in
-  // order lies in order. Empty when none is free.
+  // A free extent, which is then used: the next one after the last given out, so that data written
+  // in order lies in order. Empty when none is free.
   std::optional<std::uint32_t> Take();
   // Marks a free extent used; false if it is out of range or not free (two owners: a damaged map).
   bool MarkUsed(std::uint32_t extent);
@@ -24,8 +24,8 @@ class Allocator {
   // reclaiming -> free.
   void EndReclaim(std::uint32_t extent);
 
-  // An extent whose space underneath is not known to be reserved: all free ones of a pool just opened,
-  // and every one that was discarded. The pool reserves it before the first write.
+  // An extent whose space underneath is not known to be reserved: all free ones of a pool just
+  // opened, and every one that was discarded. The pool reserves it before the first write.
   bool NeedsSpace(std::uint32_t extent) const {
     return (without_space_[extent / 64] >> (extent % 64)) & 1;
   }

@@ -33,7 +33,9 @@ class BlockBits {
 
   bool Test(std::uint32_t block) const { return (words_[block / 64] >> (block % 64)) & 1; }
   bool Any() const { return (words_[0] | words_[1] | words_[2] | words_[3]) != 0; }
-  bool IsAll() const { return (words_[0] & words_[1] & words_[2] & words_[3]) == ~std::uint64_t{0}; }
+  bool IsAll() const {
+    return (words_[0] & words_[1] & words_[2] & words_[3]) == ~std::uint64_t{0};
+  }
   bool Contains(const BlockBits& other) const { return (other & ~*this).Any() == false; }
   std::uint32_t Count() const {
     return static_cast<std::uint32_t>(std::popcount(words_[0]) + std::popcount(words_[1]) +
@@ -45,7 +47,8 @@ class BlockBits {
     std::uint32_t at = block;
     const std::uint32_t end = block + limit < kBlocksPerExtent ? block + limit : kBlocksPerExtent;
     while (at < end) {
-      const std::uint64_t word = value ? ~words_[at / 64] : words_[at / 64];  // 1: the run ends here
+      const std::uint64_t word =
+          value ? ~words_[at / 64] : words_[at / 64];  // 1: the run ends here
       const std::uint64_t rest = word >> (at % 64);
       if (rest != 0) {
         at += static_cast<std::uint32_t>(std::countr_zero(rest));

@@ -66,8 +66,8 @@ io::Task<absl::Status> ChangeLog::LogOnce() {
   const std::uint64_t sequence = next_log_key_++;
   log_batch_.Clear();
   log_batch_.Put(Table::kLog, EncodeLogKey(sequence), scratch_);
-  // Before the commit: a flush whose cut comes while this commit is queued runs after it (commits are
-  // ordered) and contains at least what this record says.
+  // Before the commit: a flush whose cut comes while this commit is queued runs after it (commits
+  // are ordered) and contains at least what this record says.
   log_keys_.push_back(sequence);
   ++pool_->counters().log_commits;
   co_return co_await pool_->meta().Commit(&log_batch_, /*synced=*/false);
@@ -133,8 +133,8 @@ io::Task<absl::Status> ChangeLog::FlushOnce() {
   absl::Status flushed = co_await pool_->data().Flush();
   if (!flushed.ok()) {
     ++pool_->counters().io_errors;
-    // Before anyone hears of it: what the disk had taken may be gone, so what the log says of it must
-    // count for nothing when the pool is opened again.
+    // Before anyone hears of it: what the disk had taken may be gone, so what the log says of it
+    // must count for nothing when the pool is opened again.
     pool_->Fail(flushed);
     co_await pool_->RecordFailure();
     co_return flushed;

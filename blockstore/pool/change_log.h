@@ -1,14 +1,16 @@
 #pragma once
 // ChangeLog: how changes of the extent maps become safe (rule R4).
 //   * Changed() marks an extent whose state in memory changed, *after* its data is complete.
-//   * Logged() completes when those changes are in the metadata store's log, unsynced and tagged with
-//     the pool's incarnation: they survive the death of this process. Many writers share one log record.
+//   * Logged() completes when those changes are in the metadata store's log, unsynced and tagged
+//   with
+//     the pool's incarnation: they survive the death of this process. Many writers share one log
+//     record.
 //   * Flush() makes durable, in one synced batch, exactly the changes marked before its data flush
-//     began, and frees what they freed (R18). Requests that arrive while a flush runs share the next
-//     one; a flush never answers a request that came after it started (R8).
+//     began, and frees what they freed (R18). Requests that arrive while a flush runs share the
+//     next one; a flush never answers a request that came after it started (R8).
 // Structural changes (snapshot, clone, delete, merge) are applied at a flush's cut and go into its
-// batch. Whoever makes one holds off writes to what it touches until the flush completes, so that no
-// log record can describe a state the batch has not made durable.
+// batch. Whoever makes one holds off writes to what it touches until the flush completes, so that
+// no log record can describe a state the batch has not made durable.
 //
 // One reactor. Errors: the pool's health once it has failed. Owned by Pool.
 
@@ -51,8 +53,9 @@ class ChangeLog {
 
   io::Task<absl::Status> Logged();
   io::Task<absl::Status> Flush();
-  // `at_cut` runs at the cut of the flush that serves this call: it changes the maps in memory, calls
-  // Changed and Freed, and adds object records to the batch. It does not run if the pool has failed.
+  // `at_cut` runs at the cut of the flush that serves this call: it changes the maps in memory,
+  // calls Changed and Freed, and adds object records to the batch. It does not run if the pool has
+  // failed.
   io::Task<absl::Status> FlushWith(absl::AnyInvocable<void(MetaBatch*)> at_cut);
 
   // At open: the log records found in the store. They are deleted by the next flush.
@@ -60,7 +63,9 @@ class ChangeLog {
   void set_stamp(std::uint64_t stamp) { stamp_ = durable_stamp_ = stamp; }
   std::uint64_t durable_stamp() const { return durable_stamp_; }
   bool has_freed() const { return !freed_.empty(); }
-  bool has_unflushed() const { return !unflushed_.empty() || !log_keys_.empty() || !freed_.empty(); }
+  bool has_unflushed() const {
+    return !unflushed_.empty() || !log_keys_.empty() || !freed_.empty();
+  }
 
   io::Task<void> Close() { co_await gate_.Close(); }
 

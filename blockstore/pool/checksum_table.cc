@@ -9,7 +9,8 @@
 
 namespace keelson::pool {
 
-ChecksumRef::ChecksumRef(ChecksumTable* table, ChecksumBlock* block) : table_(table), block_(block) {
+ChecksumRef::ChecksumRef(ChecksumTable* table, ChecksumBlock* block)
+    : table_(table), block_(block) {
   if (block_->pins++ == 0 && !block_->dirty && !block_->dropped) table_->Unlink(block_);
 }
 

@@ -1,10 +1,10 @@
 #pragma once
-// ChecksumTable: the CRC32C of every block whose checksum is known, by pool extent: a bounded cache over
-// the metadata table kSums, plus the ones not yet durable. Rule R17: a stored record counts only if its
-// owner is the layer that asks and its generation is not below `valid_from`, the generation of the last
-// possible change; otherwise nothing is known until the blocks are read again (Replica::Resum) or
-// written. Dirty entries are the only copy of what they hold and are never evicted.
-// One reactor. Owned by Pool.
+// ChecksumTable: the CRC32C of every block whose checksum is known, by pool extent: a bounded cache
+// over the metadata table kSums, plus the ones not yet durable. Rule R17: a stored record counts
+// only if its owner is the layer that asks and its generation is not below `valid_from`, the
+// generation of the last possible change; otherwise nothing is known until the blocks are read
+// again (Replica::Resum) or written. Dirty entries are the only copy of what they hold and are
+// never evicted. One reactor. Owned by Pool.
 
 #include <array>
 #include <cstdint>
@@ -29,9 +29,9 @@ struct ChecksumBlock {
   BlockBits known;
   std::array<std::uint32_t, kBlocksPerExtent> crc32c{};
   std::uint32_t pins = 0;
-  bool dirty = false;    // differs from the stored record
+  bool dirty = false;  // differs from the stored record
   bool loading = false;
-  bool dropped = false;  // its extent was freed; dies with the last pin
+  bool dropped = false;            // its extent was freed; dies with the last pin
   ChecksumBlock* newer = nullptr;  // recency list of clean, unpinned blocks
   ChecksumBlock* older = nullptr;
   io::WaitList loaded;
@@ -81,7 +81,8 @@ class ChecksumTable {
   void MarkDirty(ChecksumBlock* block);
   // The extent was freed.
   void Drop(std::uint32_t pool_extent);
-  // The dirty blocks now, in the order of their extents. Pointers are valid until the next co_await.
+  // The dirty blocks now, in the order of their extents. Pointers are valid until the next
+  // co_await.
   std::vector<ChecksumBlock*> Dirty() const;
   std::size_t dirty_count() const { return dirty_count_; }
   // `block` was put into a batch that is now committed; it was not changed since.

@@ -72,8 +72,8 @@ class Reader {
 };
 
 absl::Status Malformed(std::string_view what, std::string_view bytes) {
-  return absl::DataLossError(
-      absl::StrCat("the metadata store holds a malformed ", std::string(what), " of ", bytes.size(), " bytes"));
+  return absl::DataLossError(absl::StrCat("the metadata store holds a malformed ",
+                                          std::string(what), " of ", bytes.size(), " bytes"));
 }
 
 void AppendBits(const BlockBits& bits, std::string* out) {
@@ -99,8 +99,8 @@ absl::StatusOr<ExtentState> TakeExtentState(Reader* reader, std::string_view byt
     state.present = flags & kFull ? BlockBits::All() : TakeBits(reader);
   }
   if (flags & kHasZeroed) state.zeroed = TakeBits(reader);
-  const bool extent_matches = (flags & kHasData) ? pool_extent != kNoExtent
-                                                 : pool_extent == kNoExtent && !(flags & kFull);
+  const bool extent_matches =
+      (flags & kHasData) ? pool_extent != kNoExtent : pool_extent == kNoExtent && !(flags & kFull);
   if (!reader->ok() || !extent_matches || (state.present & state.zeroed).Any()) {
     return Malformed("map entry", bytes);
   }
@@ -211,8 +211,7 @@ std::string EncodeNoteKey(LayerNumber layer, std::uint32_t region) {
 
 absl::StatusOr<std::pair<LayerNumber, std::uint32_t>> DecodeNoteKey(std::string_view bytes) {
   if (bytes.size() != 12) return Malformed("region note key", bytes);
-  return std::pair{LayerNumber{LoadBig<std::uint64_t>(bytes, 0)},
-                   LoadBig<std::uint32_t>(bytes, 8)};
+  return std::pair{LayerNumber{LoadBig<std::uint64_t>(bytes, 0)}, LoadBig<std::uint32_t>(bytes, 8)};
 }
 
 std::string EncodeGeneration(const Generation& generation) {

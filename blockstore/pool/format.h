@@ -1,7 +1,8 @@
 #pragma once
-// Keys and values of the metadata tables (docs/on-disk-format.md, "Metadata"): encoding and decoding
-// only, no I/O. Integers in keys are big-endian, so that keys sort by number; in values they are
-// little-endian. Every decoder takes bytes from a disk: anything malformed is DATA_LOSS, never a crash.
+// Keys and values of the metadata tables (docs/on-disk-format.md, "Metadata"): encoding and
+// decoding only, no I/O. Integers in keys are big-endian, so that keys sort by number; in values
+// they are little-endian. Every decoder takes bytes from a disk: anything malformed is DATA_LOSS,
+// never a crash.
 
 #include <cstdint>
 #include <string>
@@ -60,8 +61,8 @@ absl::StatusOr<std::pair<LayerNumber, std::uint32_t>> DecodeNoteKey(std::string_
 std::string EncodeGeneration(const Generation& generation);
 absl::StatusOr<Generation> DecodeGeneration(std::string_view bytes);
 
-// Table kLog: changes of maps since the last flush, valid in the incarnation that wrote them, and so
-// only in its boot (R4).
+// Table kLog: changes of maps since the last flush, valid in the incarnation that wrote them, and
+// so only in its boot (R4).
 struct LogEntry {
   MapKey key;
   bool gone = false;  // the extent left the layer's map
@@ -79,10 +80,11 @@ absl::StatusOr<LogRecord> DecodeLogRecord(std::string_view bytes);
 
 // Table kObjects: protobuf records (records.proto) under these keys.
 inline constexpr std::string_view kPoolKey = "pool";
-inline constexpr std::string_view kStampKey = "stamp";       // u64: counts flush batches
+inline constexpr std::string_view kStampKey = "stamp";  // u64: counts flush batches
 inline constexpr std::string_view kReplicaPrefix = "replica/";
 inline constexpr std::string_view kLayerPrefix = "layer/";
-inline constexpr std::string_view kCleanPrefix = "clean/";   // Generation: a replica's clean generation
+inline constexpr std::string_view kCleanPrefix =
+    "clean/";  // Generation: a replica's clean generation
 std::string ObjectKey(std::string_view prefix, std::uint64_t number);
 absl::StatusOr<std::uint64_t> DecodeObjectKey(std::string_view prefix, std::string_view key);
 std::string EncodeU64(std::uint64_t value);

@@ -28,8 +28,9 @@ absl::StatusOr<Uuid> Uuid::Parse(std::string_view text) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
   });
   if (text.size() != 32 || !all_hex) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "\"", absl::CHexEscape(std::string(text.substr(0, 64))), "\" is not an id of 32 hexadecimal digits"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", absl::CHexEscape(std::string(text.substr(0, 64))),
+                     "\" is not an id of 32 hexadecimal digits"));
   }
   return FromBytes(absl::HexStringToBytes(std::string(text)));
 }

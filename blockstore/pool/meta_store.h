@@ -1,15 +1,15 @@
 #pragma once
 // MetaStore: the ordered, crash-safe key-value store that holds a pool's metadata. RocksDB in
-// production (rocks_meta_store.h); a seeded model in tests/sim. One owner reactor: calls are made on
-// it and complete on it. Implementations do their blocking work elsewhere (a metadata thread).
+// production (rocks_meta_store.h); a seeded model in tests/sim. One owner reactor: calls are made
+// on it and complete on it. Implementations do their blocking work elsewhere (a metadata thread).
 //
 // Commits take effect in the order of Submit, each atomically. `synced` decides what a completed
 // commit survives: false, the death of the process; true, also the death of the machine. A later
 // synced commit makes every earlier one durable too, and an unsynced one may become durable by
 // itself, so an unsynced record must carry whatever a reader needs to judge it (the boot id).
 
-#include <cstdint>
 #include <coroutine>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -81,8 +81,8 @@ class MetaStore {
     std::coroutine_handle<> waiter;
     CommitOp* next = nullptr;  // the implementation's
   };
-  // Queues `op`; resumes op->waiter from the reactor's loop, never from inside Submit. An error means
-  // the outcome is unknown and the store is failed: every later commit fails too.
+  // Queues `op`; resumes op->waiter from the reactor's loop, never from inside Submit. An error
+  // means the outcome is unknown and the store is failed: every later commit fails too.
   virtual void Submit(CommitOp* op) = 0;
 
   virtual io::Task<absl::StatusOr<std::optional<std::string>>> Get(Table table,

@@ -15,7 +15,8 @@ namespace keelson::pool {
 namespace {
 
 absl::Status Refuse(const io::File& data, const absl::Status& why) {
-  return {why.code(), absl::StrCat("pool ", std::string(data.path()), " is not opened: ", why.message())};
+  return {why.code(),
+          absl::StrCat("pool ", std::string(data.path()), " is not opened: ", why.message())};
 }
 
 bool AllZero(std::span<const std::byte> bytes) {
@@ -52,8 +53,8 @@ absl::StatusOr<Superblock> FindSuperblock(const io::File& data, std::span<std::b
   return Refuse(data, first_error);
 }
 
-// The newest readable mark's stamp; 0 when none was written. A torn mark is one whose write the power
-// cut interrupted: the other one then counts.
+// The newest readable mark's stamp; 0 when none was written. A torn mark is one whose write the
+// power cut interrupted: the other one then counts.
 std::uint64_t NewestMark(const PoolId& id, std::span<std::byte> header) {
   std::uint64_t stamp = 0;
   for (std::uint64_t offset : kMarkOffsets) {
@@ -77,9 +78,9 @@ Pool::~Pool() = default;
 io::Task<absl::Status> Pool::Format(io::File* data, MetaStore* meta, PoolId id, bool force) {
   const std::uint64_t size_bytes = data->size_bytes();
   if (size_bytes < kDataStart + kExtentBytes) {
-    co_return absl::InvalidArgumentError(absl::StrCat(
-        std::string(data->path()), " has ", size_bytes, " bytes; a pool needs at least ",
-        kDataStart + kExtentBytes));
+    co_return absl::InvalidArgumentError(absl::StrCat(std::string(data->path()), " has ",
+                                                      size_bytes, " bytes; a pool needs at least ",
+                                                      kDataStart + kExtentBytes));
   }
   HeaderBlock header(kHeaderBytes);
   CO_RETURN_IF_ERROR(co_await data->Read(0, header.span()));
@@ -121,10 +122,10 @@ io::Task<absl::StatusOr<std::unique_ptr<Pool>>> Pool::Open(PoolDeps deps) {
   CO_ASSIGN_OR_RETURN(pool->superblock_, FindSuperblock(data, header.span()));
   const std::uint64_t needed = kDataStart + pool->superblock_.extent_count * kExtentBytes;
   if (data.size_bytes() < needed) {
-    co_return Refuse(data, absl::FailedPreconditionError(absl::StrCat(
-                               "its superblock says ", needed, " bytes, the data holds ",
-                               data.size_bytes(),
-                               ": it is truncated; put the missing part back before opening it")));
+    co_return Refuse(
+        data, absl::FailedPreconditionError(absl::StrCat(
+                  "its superblock says ", needed, " bytes, the data holds ", data.size_bytes(),
+                  ": it is truncated; put the missing part back before opening it")));
   }
   absl::Status loaded = co_await pool->LoadRecords();
   if (!loaded.ok()) co_return Refuse(data, loaded);
@@ -194,10 +195,10 @@ io::Task<absl::Status> Pool::Close() {
 void Pool::Fail(absl::Status why) {
   if (!health_.ok()) return;
   health_ = absl::UnavailableError(absl::StrCat(
-      "pool ", std::string(data().path()), " has failed and takes no more writes until it is opened again: ",
-      why.message()));
-  KEEL_LOG_ERROR("event=pool_failed pool={} path={} reason=\"{}\"", id().ToString(), std::string(data().path()),
-                 std::string(why.message()));
+      "pool ", std::string(data().path()),
+      " has failed and takes no more writes until it is opened again: ", why.message()));
+  KEEL_LOG_ERROR("event=pool_failed pool={} path={} reason=\"{}\"", id().ToString(),
+                 std::string(data().path()), std::string(why.message()));
 }
 
 io::Task<void> Pool::RecordFailure() {
@@ -246,8 +247,7 @@ io::Task<absl::StatusOr<std::uint32_t>> Pool::TakeExtent() {
   if (!extent.has_value() && allocator_.reclaiming_count() > 0) {
     // Freed space that only waits for its batch (or its discard) is worth waiting for.
     CO_RETURN_IF_ERROR(co_await changes_->Flush());
-    while (!extent.has_value() && allocator_.reclaiming_count() > 0 &&
-           !changes_->has_freed()) {
+    while (!extent.has_value() && allocator_.reclaiming_count() > 0 && !changes_->has_freed()) {
       co_await reclaimed_.Wait();
       extent = allocator_.Take();
     }
@@ -273,8 +273,7 @@ io::Task<absl::Status> Pool::ReserveSpace(std::uint32_t extent) {
   // With its neighbours: one call to the file system serves the next allocations too.
   constexpr std::uint32_t kExtentsMax = 32;
   std::uint32_t count = allocator_.NeedsSpaceRun(extent, kExtentsMax);
-  absl::Status reserved =
-      co_await data().Allocate(DataOffset(extent, 0), count * kExtentBytes);
+  absl::Status reserved = co_await data().Allocate(DataOffset(extent, 0), count * kExtentBytes);
   if (absl::IsResourceExhausted(reserved) && count > 1) {
     count = 1;
     reserved = co_await data().Allocate(DataOffset(extent, 0), kExtentBytes);

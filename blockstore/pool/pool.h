@@ -6,8 +6,8 @@
 //
 // One owner reactor. Lifecycle: Open (by pool_directory.h, or by a test with its own File and
 // MetaStore), Start with the map's owner, then I/O; Close before destruction. After a failed flush,
-// a failed commit or Fail() the pool is failed: reads go on, everything else is UNAVAILABLE until it
-// is opened again, as a new incarnation.
+// a failed commit or Fail() the pool is failed: reads go on, everything else is UNAVAILABLE until
+// it is opened again, as a new incarnation.
 //
 // Formats: docs/on-disk-format.md. Rules R4, R8, R17, R18: docs/architecture.md.
 
@@ -58,23 +58,23 @@ class HeaderBlock {
 
 // The world a pool lives in; everything a simulation replaces.
 struct PoolDeps {
-  io::Reactor* reactor = nullptr;        // outlives the pool
+  io::Reactor* reactor = nullptr;  // outlives the pool
   std::unique_ptr<io::File> data;
   std::unique_ptr<MetaStore> meta;
-  BootId boot;                           // of this boot of the machine
-  std::function<Uuid()> make_id;         // Uuid::Random in production
-  bool discard = true;                   // return freed extents to the file system or device
+  BootId boot;                    // of this boot of the machine
+  std::function<Uuid()> make_id;  // Uuid::Random in production
+  bool discard = true;            // return freed extents to the file system or device
 };
 
 struct PoolSpace {
-  std::uint64_t capacity_bytes = 0;      // of all extents
-  std::uint64_t used_bytes = 0;          // extents that a layer refers to
-  std::uint64_t reclaiming_bytes = 0;    // freed, not yet given out again
+  std::uint64_t capacity_bytes = 0;    // of all extents
+  std::uint64_t used_bytes = 0;        // extents that a layer refers to
+  std::uint64_t reclaiming_bytes = 0;  // freed, not yet given out again
   std::uint64_t free_bytes = 0;
 };
 
 struct PoolCounters {
-  std::uint64_t flushes = 0;             // data flushes issued
+  std::uint64_t flushes = 0;  // data flushes issued
   std::uint64_t log_commits = 0;
   std::uint64_t checksum_errors = 0;
   std::uint64_t io_errors = 0;
@@ -84,13 +84,15 @@ struct PoolCounters {
 class Pool {
  public:
   // Reads and checks the superblock and the pool record. Refuses, naming what to do:
-  //   FAILED_PRECONDITION: not a Keelson pool; a format or an incompatible feature this program does
-  //     not know; data file shorter than the superblock says; metadata store of another pool, empty,
-  //     or older than the data (a restored or lost metadata directory).
+  //   FAILED_PRECONDITION: not a Keelson pool; a format or an incompatible feature this program
+  //   does
+  //     not know; data file shorter than the superblock says; metadata store of another pool,
+  //     empty, or older than the data (a restored or lost metadata directory).
   //   DATA_LOSS: both copies of the superblock are damaged.
   static io::Task<absl::StatusOr<std::unique_ptr<Pool>>> Open(PoolDeps deps);
-  // Writes an empty pool over `deps.data` and `deps.meta` (which must be empty). `size_bytes` of data
-  // area is what the file holds. FAILED_PRECONDITION if either already holds something, unless `force`.
+  // Writes an empty pool over `deps.data` and `deps.meta` (which must be empty). `size_bytes` of
+  // data area is what the file holds. FAILED_PRECONDITION if either already holds something, unless
+  // `force`.
   static io::Task<absl::Status> Format(io::File* data, MetaStore* meta, PoolId id, bool force);
 
   ~Pool();
@@ -110,12 +112,13 @@ class Pool {
   ReadFence& read_fence() { return read_fence_; }
   PoolCounters& counters() { return counters_; }
   Uuid MakeId() { return deps_.make_id(); }
-  // The next number of a layer or replica; durable with the next batch that PutPoolRecord went into.
+  // The next number of a layer or replica; durable with the next batch that PutPoolRecord went
+  // into.
   std::uint64_t TakeNumber() { return next_number_++; }
   void PutPoolRecord(MetaBatch* batch) const;
 
-  // A free extent, used from now on. Waits for space that is being reclaimed; RESOURCE_EXHAUSTED at once
-  // when there is none.
+  // A free extent, used from now on. Waits for space that is being reclaimed; RESOURCE_EXHAUSTED at
+  // once when there is none.
   io::Task<absl::StatusOr<std::uint32_t>> TakeExtent();
 
   // Called once, after the maps are loaded and every used extent is marked in the allocator.

@@ -1,6 +1,6 @@
 #pragma once
-// A pool as it lies on a node: a directory with `data` (a preallocated file, or a symbolic link to a
-// block device) and `meta/` (RocksDB). Production's way to make and open pools.
+// A pool as it lies on a node: a directory with `data` (a preallocated file, or a symbolic link to
+// a block device) and `meta/` (RocksDB). Production's way to make and open pools.
 
 #include <cstdint>
 #include <memory>
@@ -13,15 +13,16 @@
 namespace keelson::pool {
 
 struct CreatePoolOptions {
-  std::string directory;          // made if absent; its parent must exist
-  std::string device;             // a block device to use instead of a file; empty: a file
-  std::uint64_t size_bytes = 0;   // of the data file; a multiple of 1 MiB, at least 16 MiB;
-                                  // ignored with a device (all of it is used)
-  bool force = false;             // overwrite a device that holds something else
+  std::string directory;         // made if absent; its parent must exist
+  std::string device;            // a block device to use instead of a file; empty: a file
+  std::uint64_t size_bytes = 0;  // of the data file; a multiple of 1 MiB, at least 16 MiB;
+                                 // ignored with a device (all of it is used)
+  bool force = false;            // overwrite a device that holds something else
 };
 
-// Makes a pool. ALREADY_EXISTS when the directory already holds one; RESOURCE_EXHAUSTED when the file
-// system has no room; INVALID_ARGUMENT for a bad size; FAILED_PRECONDITION for a device in use.
+// Makes a pool. ALREADY_EXISTS when the directory already holds one; RESOURCE_EXHAUSTED when the
+// file system has no room; INVALID_ARGUMENT for a bad size; FAILED_PRECONDITION for a device in
+// use.
 io::Task<absl::StatusOr<PoolId>> CreatePoolDirectory(io::Reactor* reactor,
                                                      CreatePoolOptions options);
 
@@ -30,9 +31,9 @@ struct OpenPoolOptions {
   bool discard = true;
 };
 
-// Opens a pool made by CreatePoolDirectory. Errors as Pool::Open, and FAILED_PRECONDITION when another
-// process has it open, NOT_FOUND when there is none, DATA_LOSS when the metadata store is missing
-// or damaged.
+// Opens a pool made by CreatePoolDirectory. Errors as Pool::Open, and FAILED_PRECONDITION when
+// another process has it open, NOT_FOUND when there is none, DATA_LOSS when the metadata store is
+// missing or damaged.
 io::Task<absl::StatusOr<std::unique_ptr<Pool>>> OpenPoolDirectory(io::Reactor* reactor,
                                                                   OpenPoolOptions options);
 

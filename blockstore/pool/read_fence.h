@@ -1,7 +1,7 @@
 #pragma once
 // ReadFence: lets freed extents wait for the reads that may still be looking at them. A read enters
-// before it looks into a map and leaves when its data has arrived; Quiesce completes when every read
-// that had entered before the call has left. Reads never wait. One reactor.
+// before it looks into a map and leaves when its data has arrived; Quiesce completes when every
+// read that had entered before the call has left. Reads never wait. One reactor.
 
 #include <cstddef>
 

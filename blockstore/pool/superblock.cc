@@ -103,15 +103,16 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block) {
     return absl::DataLossError("the superblock's checksum does not match");
   }
   if (on_disk.format_version > kFormatVersion) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the pool has format version ", on_disk.format_version, ", this program knows versions up to ",
-        kFormatVersion, ": use a newer keelson-blockstore"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the pool has format version ", on_disk.format_version,
+                     ", this program knows versions up to ", kFormatVersion,
+                     ": use a newer keelson-blockstore"));
   }
   if ((on_disk.incompatible_features & ~kKnownIncompatibleFeatures) != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the pool uses features this program does not know (bits 0x",
-        absl::Hex(on_disk.incompatible_features & ~kKnownIncompatibleFeatures),
-        "): use a newer keelson-blockstore"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the pool uses features this program does not know (bits 0x",
+                     absl::Hex(on_disk.incompatible_features & ~kKnownIncompatibleFeatures),
+                     "): use a newer keelson-blockstore"));
   }
   if (on_disk.extent_bytes != kExtentBytes || on_disk.block_bytes != kBlockBytes ||
       on_disk.extent_count == 0 || on_disk.extent_count >= UINT32_MAX) {

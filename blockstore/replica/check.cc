@@ -69,8 +69,8 @@ class Checker {
   CheckReport report_;
   pool::MetaBatch repairs_;
   std::vector<ReplicaInfo> infos_;
-  std::map<pool::MapKey, ExtentState> stored_;                          // table kMap
-  absl::flat_hash_map<std::uint32_t, pool::MapKey> extent_owners_;      // by pool extent
+  std::map<pool::MapKey, ExtentState> stored_;                      // table kMap
+  absl::flat_hash_map<std::uint32_t, pool::MapKey> extent_owners_;  // by pool extent
 };
 
 io::Task<absl::StatusOr<CheckReport>> Checker::Run() {
@@ -78,10 +78,10 @@ io::Task<absl::StatusOr<CheckReport>> Checker::Run() {
   CO_RETURN_IF_ERROR(co_await pool_->changes().Flush());
   infos_ = store_->List();
   JudgeLayers();
-  CO_RETURN_IF_ERROR(co_await ForEachPage(
-      Table::kObjects, std::string(pool::kReplicaPrefix), &Checker::JudgeReplicas));
-  CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kObjects, std::string(pool::kCleanPrefix),
-                                          &Checker::JudgeClean));
+  CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kObjects, std::string(pool::kReplicaPrefix),
+                                          &Checker::JudgeReplicas));
+  CO_RETURN_IF_ERROR(
+      co_await ForEachPage(Table::kObjects, std::string(pool::kCleanPrefix), &Checker::JudgeClean));
   CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kMap, std::string(), &Checker::JudgeMap));
   // The rest is judged in one go with the map's last page: under writes it may have moved on.
   if (!pool_->changes().has_unflushed()) {
@@ -163,8 +163,7 @@ void Checker::JudgeMapEntry(const std::string& key_bytes, const std::string& val
     Problem("a map entry does not parse");
     return;
   }
-  const std::string what =
-      absl::StrCat("extent ", key->extent, " of layer ", key->layer.value);
+  const std::string what = absl::StrCat("extent ", key->extent, " of layer ", key->layer.value);
   Layer* layer = store_->layers().Find(key->layer);
   if (layer == nullptr) {
     Orphan(Table::kMap, key_bytes, absl::StrCat(what, ", a layer that does not exist"));
@@ -185,8 +184,7 @@ void Checker::JudgeMapEntry(const std::string& key_bytes, const std::string& val
   auto [it, inserted] = extent_owners_.try_emplace(state->pool_extent, *key);
   if (!inserted) {
     Problem(absl::StrCat(what, " and extent ", it->second.extent, " of layer ",
-                         it->second.layer.value, " both lie at pool extent ",
-                         state->pool_extent));
+                         it->second.layer.value, " both lie at pool extent ", state->pool_extent));
   }
 }
 
@@ -209,8 +207,8 @@ void Checker::JudgeMemory() {
     }
   }
   if (in_memory < stored_.size()) {
-    Problem(absl::StrCat("the metadata store maps ", stored_.size(), " extents, memory ",
-                         in_memory));
+    Problem(
+        absl::StrCat("the metadata store maps ", stored_.size(), " extents, memory ", in_memory));
   }
 }
 
@@ -267,8 +265,7 @@ void Checker::JudgeSum(const std::string& key_bytes, const std::string& value) {
                      record.generation >= layer->ChecksumsValidFrom(record.owner.extent);
   if (!holds) return;  // stale: superseded by a write or a merge (R17)
   report_.checksums += record.known.Count();
-  if (!stored_[record.owner].present.Contains(record.known) &&
-      !pool_->changes().has_unflushed()) {
+  if (!stored_[record.owner].present.Contains(record.known) && !pool_->changes().has_unflushed()) {
     Problem(absl::StrCat("pool extent ", *pool_extent,
                          " has checksums of blocks that are not present"));
   }
@@ -299,8 +296,8 @@ io::Task<absl::Status> Checker::VerifyExtent(Layer* layer, std::uint32_t extent)
   ExtentState state;
   if (!layer->Find(extent, &state) || !state.present.Any()) co_return absl::OkStatus();
   const pool::MapKey owner{layer->number(), extent};
-  absl::StatusOr<pool::ChecksumRef> checksums = co_await pool_->checksums().Load(
-      state.pool_extent, owner, layer->ChecksumsValidFrom(extent));
+  absl::StatusOr<pool::ChecksumRef> checksums =
+      co_await pool_->checksums().Load(state.pool_extent, owner, layer->ChecksumsValidFrom(extent));
   if (!checksums.ok()) co_return checksums.status();
   io::Buffer buffer = co_await pool_->reactor().buffers().Take(pool::kExtentBytes);
   for (std::uint32_t block = 0; block < kBlocksPerExtent;) {
@@ -369,11 +366,10 @@ io::Task<absl::StatusOr<std::vector<std::string>>> DumpPool(ReplicaStore* store)
     }
   }
   for (const auto& [number, layer] : store->layers().layers()) {
-    lines.push_back(absl::StrCat(
-        "layer ", number.value, " parent ",
-        layer->parent() == nullptr ? 0 : layer->parent()->number().value, " sealed ",
-        layer->sealed().has_value(), " referenced ", layer->referenced(), " extents ",
-        layer->extent_count()));
+    lines.push_back(absl::StrCat("layer ", number.value, " parent ",
+                                 layer->parent() == nullptr ? 0 : layer->parent()->number().value,
+                                 " sealed ", layer->sealed().has_value(), " referenced ",
+                                 layer->referenced(), " extents ", layer->extent_count()));
     for (std::uint32_t extent : layer->Extents()) {
       ExtentState state;
       layer->Find(extent, &state);

@@ -1,9 +1,9 @@
 #pragma once
 // `pool check` and `pool dump`: proves that what a pool's metadata says is consistent, and repairs
-// only what is provably safe. Works on the metadata tables themselves, not on the loaded state, so that
-// it finds what a load would hide. Run on a pool that serves or on one opened only for this; volumes are not
-// created, deleted or snapshotted meanwhile, and what is written meanwhile is judged only where it
-// can be.
+// only what is provably safe. Works on the metadata tables themselves, not on the loaded state, so
+// that it finds what a load would hide. Run on a pool that serves or on one opened only for this;
+// volumes are not created, deleted or snapshotted meanwhile, and what is written meanwhile is
+// judged only where it can be.
 
 #include <cstdint>
 #include <string>
@@ -16,18 +16,19 @@ namespace keelson::replica {
 
 struct CheckOptions {
   bool verify_data = false;  // also read every present block and compare its checksum
-  bool repair = false;       // drop orphans (checksums, notes, map entries of layers that do not exist)
+  bool repair = false;  // drop orphans (checksums, notes, map entries of layers that do not exist)
 };
 
 struct CheckReport {
   std::uint64_t replicas = 0;
   std::uint64_t layers = 0;
-  std::uint64_t extents = 0;            // map entries with data
+  std::uint64_t extents = 0;  // map entries with data
   std::uint64_t blocks_present = 0;
-  std::uint64_t checksums = 0;          // blocks with a known checksum
+  std::uint64_t checksums = 0;  // blocks with a known checksum
   std::uint64_t blocks_verified = 0;
-  std::vector<std::string> problems;    // each a sentence that names the object; empty: the pool is sound
-  std::vector<std::string> repaired;    // what was mended (still listed in problems)
+  std::vector<std::string>
+      problems;  // each a sentence that names the object; empty: the pool is sound
+  std::vector<std::string> repaired;  // what was mended (still listed in problems)
 };
 
 // Errors only when the check itself cannot be done.

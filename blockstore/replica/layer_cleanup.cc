@@ -92,8 +92,8 @@ io::Task<absl::Status> LayerCleanup::Free(Layer* layer) {
 }
 
 io::Task<absl::Status> LayerCleanup::CarryNotes(const Layer* layer, Layer* child) {
-  // The child takes over data that the layer's notes describe, so it takes over the notes; before the
-  // data, so that nothing is ever without one.
+  // The child takes over data that the layer's notes describe, so it takes over the notes; before
+  // the data, so that nothing is ever without one.
   MetaBatch batch;
   std::vector<std::pair<std::uint32_t, pool::Generation>> carried;
   for (std::uint32_t region : layer->notes().Regions()) {
@@ -130,8 +130,9 @@ io::Task<absl::Status> LayerCleanup::Merge(Layer* layer, Layer* child, Replica* 
   const std::vector<std::uint32_t> extents = NextExtents(layer, kMergedPerStep);
   std::vector<Move> moves(extents.size());
   if (writer != nullptr) {
-    // All asked for at once. One after the other would deadlock: a write over two of the extents waits
-    // for the first, which is held here, and the second, asked for later, waits for that write.
+    // All asked for at once. One after the other would deadlock: a write over two of the extents
+    // waits for the first, which is held here, and the second, asked for later, waits for that
+    // write.
     for (std::uint32_t extent : extents) {
       holds.emplace_back(&writer->extent_locks(), extent * pool::kExtentBytes,
                          (extent + 1) * pool::kExtentBytes, RangeLock::kExclusive);
@@ -182,8 +183,8 @@ io::Task<absl::Status> LayerCleanup::Prepare(Layer* layer, Layer* child, std::ui
   move->freed = from.pool_extent;
   move->copied = data;
   const pool::MapKey owner{child->number(), extent};
-  absl::StatusOr<pool::ChecksumRef> checksums = co_await pool_->checksums().Load(
-      to.pool_extent, owner, child->ChecksumsValidFrom(extent));
+  absl::StatusOr<pool::ChecksumRef> checksums =
+      co_await pool_->checksums().Load(to.pool_extent, owner, child->ChecksumsValidFrom(extent));
   if (!checksums.ok()) co_return checksums.status();
   move->checksums = std::move(*checksums);
   co_return co_await Copy(layer, from.pool_extent, to.pool_extent, move);
@@ -192,8 +193,8 @@ io::Task<absl::Status> LayerCleanup::Prepare(Layer* layer, Layer* child, std::ui
 io::Task<absl::Status> LayerCleanup::Copy(const Layer* layer, std::uint32_t from, std::uint32_t to,
                                           Move* move) {
   const pool::MapKey owner{layer->number(), move->extent};
-  absl::StatusOr<pool::ChecksumRef> source = co_await pool_->checksums().Load(
-      from, owner, layer->ChecksumsValidFrom(move->extent));
+  absl::StatusOr<pool::ChecksumRef> source =
+      co_await pool_->checksums().Load(from, owner, layer->ChecksumsValidFrom(move->extent));
   if (!source.ok()) co_return source.status();
   io::Buffer buffer = co_await pool_->reactor().buffers().Take(pool::kExtentBytes);
   for (std::uint32_t block = 0; block < kBlocksPerExtent;) {
@@ -205,10 +206,9 @@ io::Task<absl::Status> LayerCleanup::Copy(const Layer* layer, std::uint32_t from
       for (std::uint32_t i = 0; i < count; ++i) {
         // A known checksum travels with its block: bytes that no longer match it are copied as they
         // are and stay detectable. An unknown one is computed from what was copied.
-        move->crc32c[block + i] =
-            (*source)->known.Test(block + i)
-                ? (*source)->crc32c[block + i]
-                : pool::Crc32c(bytes.subspan(i * kBlockBytes, kBlockBytes));
+        move->crc32c[block + i] = (*source)->known.Test(block + i)
+                                      ? (*source)->crc32c[block + i]
+                                      : pool::Crc32c(bytes.subspan(i * kBlockBytes, kBlockBytes));
       }
     }
     block += count;

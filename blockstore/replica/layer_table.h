@@ -1,8 +1,9 @@
 #pragma once
 // Layer: the writable head or one snapshot of a replica: where each of its extents lies and which
-// blocks of it belong to this layer. LayerTable: all layers of a pool, a forest: a layer's parent is
-// the older snapshot it was taken on, and a snapshot with clones has several children. Memory only;
-// the ChangeLog reads states from here and makes them durable. One reactor. Owned by ReplicaStore.
+// blocks of it belong to this layer. LayerTable: all layers of a pool, a forest: a layer's parent
+// is the older snapshot it was taken on, and a snapshot with clones has several children. Memory
+// only; the ChangeLog reads states from here and makes them durable. One reactor. Owned by
+// ReplicaStore.
 
 #include <cstdint>
 #include <map>
@@ -38,7 +39,8 @@ class Layer {
 
   // The state of an extent; false when the map has none. O(1).
   bool Find(std::uint32_t extent, pool::ExtentState* state) const;
-  // What `block` of `extent` is in this layer alone, and for how many blocks (up to `limit`) it stays so.
+  // What `block` of `extent` is in this layer alone, and for how many blocks (up to `limit`) it
+  // stays so.
   enum class Where { kAbsent, kPresent, kZeroed };
   struct Run {
     Where where = Where::kAbsent;

@@ -1,8 +1,9 @@
 #pragma once
-// RangeLock: orders overlapping requests on byte ranges. A hold is granted when no earlier request that
-// overlaps it and conflicts with it (at least one of the two exclusive) is still there: first come,
-// first served, so nothing starves. A hold lives in the holder's frame; its destruction releases it.
-// The cost is linear in the requests in flight, which frontends bound. One reactor, no allocation.
+// RangeLock: orders overlapping requests on byte ranges. A hold is granted when no earlier request
+// that overlaps it and conflicts with it (at least one of the two exclusive) is still there: first
+// come, first served, so nothing starves. A hold lives in the holder's frame; its destruction
+// releases it. The cost is linear in the requests in flight, which frontends bound. One reactor, no
+// allocation.
 //
 //   RangeLock::Hold hold(&lock, begin, end, RangeLock::kExclusive);
 //   co_await hold;
@@ -82,8 +83,8 @@ class RangeLock {
     (hold->next_ != nullptr ? hold->next_->previous_ : last_) = hold->previous_;
     if (!hold->granted_) --pending_;
     if (pending_ == 0) return;
-    // Grant first, resume after: a resumed holder may release and change the list at once. One that is
-    // not awaited yet is granted all the same, and finds it so when it is.
+    // Grant first, resume after: a resumed holder may release and change the list at once. One that
+    // is not awaited yet is granted all the same, and finds it so when it is.
     Hold* wake = nullptr;
     Hold** wake_end = &wake;
     for (Hold* later = hold->next_; later != nullptr; later = later->next_) {

@@ -1,8 +1,9 @@
 #pragma once
-// RegionNotes: for each 4 MiB region of one layer, the generation that last may have changed it there,
-// durable before the change (rule R5). The note of a replica's region is that of the newest layer that
-// has one. A note never says that a region is complete or clean; it bounds what may differ after a
-// crash, and says which stored checksums still hold (R17). One reactor. Owned by its Layer.
+// RegionNotes: for each 4 MiB region of one layer, the generation that last may have changed it
+// there, durable before the change (rule R5). The note of a replica's region is that of the newest
+// layer that has one. A note never says that a region is complete or clean; it bounds what may
+// differ after a crash, and says which stored checksums still hold (R17). One reactor. Owned by its
+// Layer.
 
 #include <algorithm>
 #include <cstdint>
@@ -27,22 +28,22 @@ class RegionNotes {
     note.durable = std::max(note.durable, generation);
     note.wanted = std::max(note.wanted, generation);
   }
-  // Raises the region to at least `generation` and returns what the caller's batch must store for it;
-  // the caller calls Set with that when the batch is durable.
+  // Raises the region to at least `generation` and returns what the caller's batch must store for
+  // it; the caller calls Set with that when the batch is durable.
   pool::Generation Want(std::uint32_t region, const pool::Generation& generation) {
     Note& note = notes_[region];
     note.wanted = std::max(note.wanted, generation);
     return note.wanted;
   }
 
-  // True when all regions first..last are noted with `generation` or later; also remembers that this
-  // generation writes them. The I/O path's question: no allocation when the answer is yes.
+  // True when all regions first..last are noted with `generation` or later; also remembers that
+  // this generation writes them. The I/O path's question: no allocation when the answer is yes.
   bool Touch(std::uint32_t first, std::uint32_t last, const pool::Generation& generation);
   // Makes it so. Many callers share one synced batch.
   io::Task<absl::Status> Ensure(std::uint32_t first, std::uint32_t last,
                                 pool::Generation generation);
-  // Notes for `next` the regions that generation `closing` wrote (at most kCarriedMax of them), in one
-  // batch, so that a steady workload does not wait region by region when a generation begins.
+  // Notes for `next` the regions that generation `closing` wrote (at most kCarriedMax of them), in
+  // one batch, so that a steady workload does not wait region by region when a generation begins.
   io::Task<absl::Status> CarryOver(pool::Generation closing, pool::Generation next);
   // The regions CarryOver would take, in order.
   std::vector<std::uint32_t> Touched(const pool::Generation& generation) const;

@@ -83,8 +83,7 @@ io::Task<absl::StatusOr<pool::ChecksumRef>> Replica::Checksums(const Layer* laye
   pool::ChecksumRef resident = pool_->checksums().Resident(pool_extent);
   if (resident) co_return std::move(resident);
   const pool::MapKey owner{layer->number(), extent};
-  co_return co_await pool_->checksums().Load(pool_extent, owner,
-                                             layer->ChecksumsValidFrom(extent));
+  co_return co_await pool_->checksums().Load(pool_extent, owner, layer->ChecksumsValidFrom(extent));
 }
 
 io::Task<absl::Status> Replica::Read(std::uint64_t offset, std::span<std::byte> into) {
@@ -140,9 +139,9 @@ io::Task<absl::Status> Replica::Read(std::uint64_t offset, std::span<std::byte> 
         const std::uint64_t at = fetch.op.offset + bad * kBlockBytes;
         KEEL_LOG_WARN("event=checksum_mismatch volume={} path={} data_offset={}", name_,
                       pool_->data().path(), at);
-        co_return absl::DataLossError(absl::StrCat(
-            "volume ", name_, ": the block at byte ", at, " of ",
-            std::string(pool_->data().path()), " does not match its checksum"));
+        co_return absl::DataLossError(absl::StrCat("volume ", name_, ": the block at byte ", at,
+                                                   " of ", std::string(pool_->data().path()),
+                                                   " does not match its checksum"));
       }
       fetch.checksums.Reset();
     }
@@ -161,12 +160,16 @@ io::Task<absl::Status> Replica::Write(std::uint64_t offset, std::span<const std:
   }
   RangeLock::Hold hold(&extent_locks_, offset, end, RangeLock::kShared);
   co_await hold;
+  // Again: a merge that held the extents may have failed, and the maps in memory are ahead of the
+  // stored ones. An overwrite now would change blocks that belong to a sealed layer after the next
+  // opening.
+  if (!pool_->health().ok()) co_return pool_->health();
   bool allocated = false;
   absl::Status status;
   while (offset < end && status.ok()) {
     const Piece piece = PieceAt(offset, end);
-    status = co_await WriteExtent(piece.extent, piece.first, from.first(piece.size_bytes()),
-                                  &allocated);
+    status =
+        co_await WriteExtent(piece.extent, piece.first, from.first(piece.size_bytes()), &allocated);
     offset += piece.size_bytes();
     from = from.subspan(piece.size_bytes());
   }
@@ -269,6 +272,7 @@ io::Task<absl::Status> Replica::Trim(std::uint64_t offset, std::uint64_t size_by
     RangeLock::Hold hold(&extent_locks_, piece.extent * kExtentBytes,
                          (piece.extent + 1) * kExtentBytes, RangeLock::kExclusive);
     co_await hold;
+    if (!pool_->health().ok()) co_return pool_->health();
     status = co_await TrimExtent(piece.extent, piece.first, piece.count, generation, &changed);
     offset += piece.size_bytes();
   }

@@ -1,11 +1,12 @@
 #pragma once
 // Replica: one copy of one volume in one pool: reads, writes and trims against its layers. It knows
-// which blocks lie where and that they are what was written (checksums); it does not order overlapping
-// requests: that is the engine's work, and the engine's range lock is held around every call.
+// which blocks lie where and that they are what was written (checksums); it does not order
+// overlapping requests: that is the engine's work, and the engine's range lock is held around every
+// call.
 //
-// One reactor: the pool's. Owned by ReplicaStore. Offsets and sizes are multiples of 4 KiB, buffers are
-// aligned to 4 KiB. A write or trim is complete when its call returns OK: it survives the death of the
-// process (R4), and that of the machine once a later Pool flush completed.
+// One reactor: the pool's. Owned by ReplicaStore. Offsets and sizes are multiples of 4 KiB, buffers
+// are aligned to 4 KiB. A write or trim is complete when its call returns OK: it survives the death
+// of the process (R4), and that of the machine once a later Pool flush completed.
 
 #include <cstddef>
 #include <cstdint>
@@ -55,8 +56,8 @@ class Replica {
   // generation and the process that knew is gone.
   std::vector<std::uint32_t> UncleanRegions() const;
   // Reads the present blocks of a region whose checksums are not known and computes them, in every
-  // layer this replica wrote. The caller holds off writes to the region and holds the store's structure
-  // lock. A block that cannot be read stays unknown.
+  // layer this replica wrote. The caller holds off writes to the region and holds the store's
+  // structure lock. A block that cannot be read stays unknown.
   io::Task<absl::Status> Resum(std::uint32_t region);
 
   pool::ReplicaNumber number() const { return number_; }

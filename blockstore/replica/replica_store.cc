@@ -17,14 +17,14 @@ using pool::MetaBatch;
 using pool::Table;
 
 absl::Status CheckName(std::string_view what, std::string_view name) {
-  const bool good = !name.empty() && name.size() <= 253 &&
+  const bool good = !name.empty() && name.size() <= 253 && name != "." && name != ".." &&
                     std::all_of(name.begin(), name.end(), [](unsigned char c) {
                       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                              (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
                     });
   if (good) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
-      "a ", std::string(what), " name is 1 to 253 characters of [A-Za-z0-9._-]"));
+      "a ", std::string(what), " name is 1 to 253 characters of [A-Za-z0-9._-], and not . or .."));
 }
 
 absl::Status CheckSize(std::uint64_t size_bytes) {
@@ -168,8 +168,8 @@ io::Task<absl::StatusOr<pool::ReplicaId>> ReplicaStore::Clone(pool::ReplicaId so
   auto found = std::find_if(from->snapshots_.begin(), from->snapshots_.end(),
                             [&](const SnapshotState& state) { return state.id == snapshot; });
   if (found == from->snapshots_.end()) {
-    co_return absl::NotFoundError(absl::StrCat("volume ", from->name_, " has no snapshot ",
-                                               snapshot.ToString()));
+    co_return absl::NotFoundError(
+        absl::StrCat("volume ", from->name_, " has no snapshot ", snapshot.ToString()));
   }
   const SnapshotState state = *found;
   if (size_bytes == 0) size_bytes = state.size_bytes;
@@ -187,7 +187,8 @@ io::Task<absl::StatusOr<pool::ReplicaId>> ReplicaStore::Clone(pool::ReplicaId so
     replica->name_ = name;
     replica->size_bytes_ = size_bytes;
     replica->created_unix_ns_ = created_unix_ns;
-    // The clone's generations are above those of the layers it shares, so that notes of both compare.
+    // The clone's generations are above those of the layers it shares, so that notes of both
+    // compare.
     replica->promised_.attachment = from->promised_.attachment;
     replica->head_ = layers_.Add({pool_->TakeNumber()}, replica->number_);
     replica->head_->set_referenced(true);
@@ -231,8 +232,8 @@ io::Task<absl::StatusOr<pool::SnapshotId>> ReplicaStore::Snapshot(pool::ReplicaI
   CO_RETURN_IF_ERROR(CheckName("snapshot", name));
   for (const SnapshotState& snapshot : replica->snapshots_) {
     if (snapshot.name == name) {
-      co_return absl::AlreadyExistsError(absl::StrCat("volume ", replica->name_,
-                                                      " already has a snapshot ", name));
+      co_return absl::AlreadyExistsError(
+          absl::StrCat("volume ", replica->name_, " already has a snapshot ", name));
     }
   }
   if (replica->snapshots_.size() >= kSnapshotsMax) {
@@ -269,15 +270,14 @@ io::Task<absl::StatusOr<pool::SnapshotId>> ReplicaStore::Snapshot(pool::ReplicaI
   co_return snapshot_id;
 }
 
-io::Task<absl::Status> ReplicaStore::DeleteSnapshot(pool::ReplicaId id,
-                                                    pool::SnapshotId snapshot) {
+io::Task<absl::Status> ReplicaStore::DeleteSnapshot(pool::ReplicaId id, pool::SnapshotId snapshot) {
   io::AsyncMutex::Guard guard = co_await structure_.Lock();
   Replica* replica = Find(id);
   if (replica == nullptr) co_return NoSuchVolume(id);
   const auto is_it = [&](const SnapshotState& state) { return state.id == snapshot; };
   if (std::none_of(replica->snapshots_.begin(), replica->snapshots_.end(), is_it)) {
-    co_return absl::NotFoundError(absl::StrCat("volume ", replica->name_, " has no snapshot ",
-                                               snapshot.ToString()));
+    co_return absl::NotFoundError(
+        absl::StrCat("volume ", replica->name_, " has no snapshot ", snapshot.ToString()));
   }
   absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
     auto found = std::find_if(replica->snapshots_.begin(), replica->snapshots_.end(), is_it);
@@ -296,9 +296,9 @@ io::Task<absl::Status> ReplicaStore::Grow(pool::ReplicaId id, std::uint64_t size
   if (replica == nullptr) co_return NoSuchVolume(id);
   CO_RETURN_IF_ERROR(CheckSize(size_bytes));
   if (size_bytes < replica->size_bytes_) {
-    co_return absl::OutOfRangeError(
-        absl::StrCat("volume ", replica->name_, " has ", replica->size_bytes_,
-                     " bytes and cannot shrink to ", size_bytes));
+    co_return absl::OutOfRangeError(absl::StrCat("volume ", replica->name_, " has ",
+                                                 replica->size_bytes_,
+                                                 " bytes and cannot shrink to ", size_bytes));
   }
   if (size_bytes == replica->size_bytes_) co_return absl::OkStatus();
   absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
@@ -381,7 +381,8 @@ io::Task<absl::Status> ReplicaStore::StoreChecksums() {
       record.generation = note;
       record.known = block->known & state.present;
       record.crc32c = block->crc32c;
-      // An extent without blocks (its first write failed) is not in the stored map: no record either.
+      // An extent without blocks (its first write failed) is not in the stored map: no record
+      // either.
       if (record.known.Any()) {
         pool::EncodeSumRecord(record, &value);
         batch.Put(Table::kSums, pool::EncodeSumKey(block->pool_extent), value);
@@ -439,7 +440,8 @@ io::Task<void> ReplicaStore::Cleanup() {
       cleanup_wanted_ = false;
       Layer* layer = cleanup.Next();
       if (layer != nullptr) {
-        Replica* writer = layer->child_count() == 1 ? HeadOwner(layer->children().front()) : nullptr;
+        Replica* writer =
+            layer->child_count() == 1 ? HeadOwner(layer->children().front()) : nullptr;
         more = co_await cleanup.Step(layer, writer);
       }
     }

@@ -107,8 +107,8 @@ absl::Status StoreLoader::LoadReplica(std::uint64_t number, const std::string& v
     ASSIGN_OR_RETURN(const pool::Uuid id, pool::Uuid::FromBytes(snapshot.snapshot_id()));
     Layer* layer = store_->layers_.Find({snapshot.layer_number()});
     if (layer == nullptr || !layer->sealed().has_value()) {
-      return Damaged(absl::StrCat("snapshot ", snapshot.name(), " of volume ",
-                                  record.volume_name(), " has no sealed layer"));
+      return Damaged(absl::StrCat("snapshot ", snapshot.name(), " of volume ", record.volume_name(),
+                                  " has no sealed layer"));
     }
     layer->set_referenced(true);
     replica->snapshots_.push_back({pool::SnapshotId(id), snapshot.name(), layer,
@@ -215,8 +215,8 @@ absl::Status StoreLoader::ReplayRecord(std::uint64_t sequence, const pool::LogRe
     // A layer that was merged away or deleted since leaves only "gone" entries behind.
     if (layer == nullptr && entry.gone) continue;
     if (layer == nullptr) {
-      return Damaged(absl::StrCat("the log changes layer ", entry.key.layer.value,
-                                  ", which does not exist"));
+      return Damaged(
+          absl::StrCat("the log changes layer ", entry.key.layer.value, ", which does not exist"));
     }
     const std::uint32_t before = layer->PoolExtent(entry.key.extent);
     if (before != pool::kNoExtent) replaced_extents_.push_back(before);
@@ -234,7 +234,8 @@ absl::Status StoreLoader::ReplayRecord(std::uint64_t sequence, const pool::LogRe
 absl::Status StoreLoader::MarkUsedExtents() {
   for (std::uint32_t extent : orphan_extents_) {
     if (!pool_->allocator().MarkUsed(extent)) {
-      return Damaged(absl::StrCat("extent ", extent, " of an orphan map entry is in use or out of "
+      return Damaged(absl::StrCat("extent ", extent,
+                                  " of an orphan map entry is in use or out of "
                                   "range"));
     }
   }
@@ -258,8 +259,8 @@ absl::Status StoreLoader::MarkUsedExtents() {
 
 io::Task<absl::Status> StoreLoader::Finish() {
   pool_->Start(&store_->layers_);
-  // What an earlier process of this boot acknowledged becomes durable before anything is served, and
-  // before checksums are computed from it.
+  // What an earlier process of this boot acknowledged becomes durable before anything is served,
+  // and before checksums are computed from it.
   CO_RETURN_IF_ERROR(co_await pool_->changes().Flush());
   const pool::PoolSpace space = pool_->space();
   KEEL_LOG_INFO(

@@ -1,7 +1,8 @@
 #pragma once
-// StoreLoader: reads a pool's tables into a ReplicaStore when it is opened: objects, maps, notes, then
-// the log of this incarnation (another one's is discarded: its data may be gone, R4). Runs once, before
-// anything is served. DATA_LOSS, naming the object, for metadata that contradicts itself.
+// StoreLoader: reads a pool's tables into a ReplicaStore when it is opened: objects, maps, notes,
+// then the log of this incarnation (another one's is discarded: its data may be gone, R4). Runs
+// once, before anything is served. DATA_LOSS, naming the object, for metadata that contradicts
+// itself.
 
 #include <cstdint>
 #include <string>
@@ -32,7 +33,7 @@ class StoreLoader {
 
   ReplicaStore* store_;  // outlives the loader
   pool::Pool* pool_;
-  std::vector<std::uint32_t> orphan_extents_;  // of map entries whose layer does not exist
+  std::vector<std::uint32_t> orphan_extents_;    // of map entries whose layer does not exist
   std::vector<std::uint32_t> replaced_extents_;  // that a replayed change took out of a map
   std::uint64_t replayed_ = 0;
 };

@@ -175,8 +175,7 @@ BlockHistory BlockHistory::Frozen(std::uint64_t begin, std::uint64_t now) const 
 
 bool BlockHistory::CertainlyZero() const {
   const std::vector<Entry> visible = Visible(UINT64_MAX);
-  return visible.size() == 1 && visible[0].version == kZeroes &&
-         visible[0].state == State::kDone;
+  return visible.size() == 1 && visible[0].version == kZeroes && visible[0].state == State::kDone;
 }
 
 }  // namespace keelson::sim

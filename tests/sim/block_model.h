@@ -1,9 +1,9 @@
 #pragma once
-// What a simulated client may see in a block. Every write has a version, and every 512-byte sector it
-// writes says which version, volume and block it belongs to; so a sector on the disk can be traced to
-// its write whatever went wrong. A BlockHistory keeps, for one block, every write that a read or a crash
-// may still bring up, and judges what is read. Times are the harness's own counter, strictly rising:
-// two events never have the same.
+// What a simulated client may see in a block. Every write has a version, and every 512-byte sector
+// it writes says which version, volume and block it belongs to; so a sector on the disk can be
+// traced to its write whatever went wrong. A BlockHistory keeps, for one block, every write that a
+// read or a crash may still bring up, and judges what is read. Times are the harness's own counter,
+// strictly rising: two events never have the same.
 
 #include <array>
 #include <cstddef>
@@ -59,9 +59,9 @@ class BlockHistory {
   struct Entry {
     Version version = kZeroes;
     State state = State::kDone;
-    bool durable = false;    // FUA
+    bool durable = false;  // FUA
     std::uint64_t begin = 0;
-    std::uint64_t end = 0;   // of kDone and kUnknown
+    std::uint64_t end = 0;  // of kDone and kUnknown
     std::uint64_t op = 0;
   };
 
@@ -73,8 +73,9 @@ class BlockHistory {
   void Prune(std::uint64_t flushed, std::uint64_t oldest_read);
   // The process died: what was in flight is kUnknown.
   void ProcessDied(std::uint64_t now);
-  // Everything since the last flush that began at `flushed` is uncertain. `final`: what is read next
-  // stays (after a power cut), otherwise it may still change (un-flushed writes lost by a failed flush).
+  // Everything since the last flush that began at `flushed` is uncertain. `final`: what is read
+  // next stays (after a power cut), otherwise it may still change (un-flushed writes lost by a
+  // failed flush).
   void LoseUnflushed(std::uint64_t flushed, std::uint64_t now, bool final);
 
   // What a read that began at `read_begin` and ends now may show.

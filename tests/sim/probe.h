@@ -1,8 +1,8 @@
 #pragma once
-// Coverage probes: SIM_PROBE("a torn write was kept") counts that a rare event happened. A run of many
-// seeds in which a probe never fires proves less than it seems to, so the suite fails then. Every probe
-// in the program registers itself before main, hit or not. The counts live in memory that forked
-// workers share.
+// Coverage probes: SIM_PROBE("a torn write was kept") counts that a rare event happened. A run of
+// many seeds in which a probe never fires proves less than it seems to, so the suite fails then.
+// Every probe in the program registers itself before main, hit or not. The counts live in memory
+// that forked workers share.
 
 #include <algorithm>
 #include <atomic>

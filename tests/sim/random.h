@@ -1,6 +1,7 @@
 #pragma once
-// Random: the one source of chance of a simulated world (xoshiro256**, seeded by splitmix64). The same
-// seed gives the same sequence on every machine, which the generators of <random> do not promise.
+// Random: the one source of chance of a simulated world (xoshiro256**, seeded by splitmix64). The
+// same seed gives the same sequence on every machine, which the generators of <random> do not
+// promise.
 
 #include <array>
 #include <cstdint>
@@ -37,7 +38,8 @@ class Random {
   std::uint64_t Between(std::uint64_t low, std::uint64_t high) {
     return low + Below(high - low + 1);
   }
-  // True with this probability; draws nothing for 0, so that a fault that is off changes no sequence.
+  // True with this probability; draws nothing for 0, so that a fault that is off changes no
+  // sequence.
   bool Chance(double probability) {
     if (probability <= 0) return false;
     return static_cast<double>(Next() >> 11) * 0x1.0p-53 < probability;

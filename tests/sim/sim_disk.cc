@@ -132,12 +132,11 @@ int SimDisk::DrawError(const io::IoOp& op) {
     case io::IoOp::Kind::kFlush:
       return draw(faults_.flush_error, &sticky_flush_);
     case io::IoOp::Kind::kWrite:
+    case io::IoOp::Kind::kAllocate:
       if (random.Chance(faults_.write_full) || ExceedsBacking(op)) return -ENOSPC;
       return draw(faults_.write_error, &sticky_write_);
     case io::IoOp::Kind::kDiscard:
       return draw(faults_.write_error, &sticky_write_);
-    case io::IoOp::Kind::kAllocate:
-      return random.Chance(faults_.write_full) ? -ENOSPC : 0;
   }
   return 0;
 }
@@ -171,6 +170,8 @@ void SimDisk::Complete(std::list<InFlight>::iterator in_flight) {
     CompleteFlush(*in_flight);
   } else if (op->kind == io::IoOp::Kind::kRead) {
     if (in_flight->result == 0 && !in_flight->effect_done) Read(*op);
+  } else if (op->kind == io::IoOp::Kind::kAllocate) {
+    if (in_flight->result == 0) Allocate(*op);
   } else {
     Random& random = world_->random();
     const bool failed = in_flight->result != 0;
@@ -228,6 +229,17 @@ std::span<const std::byte> SimDisk::Durable(std::uint64_t block) const {
 void SimDisk::Read(const io::IoOp& op) const {
   for (std::uint64_t i = 0; i < op.size_bytes / kBlock; ++i) {
     std::memcpy(op.data + i * kBlock, Current(op.offset / kBlock + i).data(), kBlock);
+  }
+}
+
+// Blocks without backing get some; what they contain stays as it is: zeroes.
+void SimDisk::Allocate(const io::IoOp& op) {
+  if (faults_.backing_blocks_max == UINT64_MAX) return;
+  const auto zeroes = std::make_shared<const Block>();
+  for (std::uint64_t i = 0; i < op.size_bytes / kBlock; ++i) {
+    const std::uint64_t block = op.offset / kBlock + i;
+    if (current_[block] == nullptr) current_[block] = zeroes;
+    if (durable_[block] == nullptr) durable_[block] = zeroes;
   }
 }
 

@@ -1,14 +1,15 @@
 #pragma once
-// SimDisk: a disk of a World with a volatile cache, and every way of failing that a pool must survive.
-// It outlives files and processes. Each 4 KiB block has a *durable* image (what a power cut leaves at
-// worst) and a *current* one (what a read sees); between them lies the list of writes no flush covered.
+// SimDisk: a disk of a World with a volatile cache, and every way of failing that a pool must
+// survive. It outlives files and processes. Each 4 KiB block has a *durable* image (what a power
+// cut leaves at worst) and a *current* one (what a read sees); between them lies the list of writes
+// no flush covered.
 //
 // Rules, as Linux and a disk give them: a flush covers the writes that completed before it was
-// submitted; un-flushed writes survive a power cut each by chance, independent of order, whole or torn
-// at 512 bytes; a process's death keeps all that completed, and what was in flight happened or not,
-// wholly or torn; a failed flush says nothing more about the writes it covered: no later flush makes
-// them durable, and they may be gone when the disk is opened again. Overlapping writes in flight at the
-// same time are a bug of the caller and abort.
+// submitted; un-flushed writes survive a power cut each by chance, independent of order, whole or
+// torn at 512 bytes; a process's death keeps all that completed, and what was in flight happened or
+// not, wholly or torn; a failed flush says nothing more about the writes it covered: no later flush
+// makes them durable, and they may be gone when the disk is opened again. Overlapping writes in
+// flight at the same time are a bug of the caller and abort.
 
 #include <cstdint>
 #include <list>
@@ -25,18 +26,19 @@ namespace keelson::sim {
 // Probabilities of one operation's faults, and what else may happen to a disk.
 struct FaultMix {
   double read_error = 0;
-  double write_error = 0;   // the write may have happened, wholly or torn
+  double write_error = 0;  // the write may have happened, wholly or torn
   double flush_error = 0;
-  bool sticky_errors = false;          // after the first error of a kind, all fail until reopened
-  double write_full = 0;    // -ENOSPC: a thin backing store has no room; nothing is written
-  std::uint64_t backing_blocks_max = UINT64_MAX;  // -ENOSPC for a write that needs more 4 KiB blocks
+  bool sticky_errors = false;  // after the first error of a kind, all fail until reopened
+  double write_full = 0;  // -ENOSPC of a write or an allocation: no room below; nothing is done
+  std::uint64_t backing_blocks_max =
+      UINT64_MAX;  // -ENOSPC for a write that needs more 4 KiB blocks
   double stall = 0;
   std::int64_t stall_ns = 50'000'000;
   std::int64_t latency_ns_max = 200'000;
-  double survives_cut = 0.5;           // an un-flushed write at a power cut, when not torn
-  double torn = 0.2;                   // an un-flushed or in-flight write is torn
+  double survives_cut = 0.5;  // an un-flushed write at a power cut, when not torn
+  double torn = 0.2;          // an un-flushed or in-flight write is torn
   bool lose_after_failed_flush = false;
-  bool lying_flush = false;            // says OK and makes nothing durable
+  bool lying_flush = false;  // says OK and makes nothing durable
 };
 
 class SimDisk {
@@ -76,7 +78,7 @@ class SimDisk {
   static constexpr std::size_t kSectorBytes = 512;
 
   struct Block {
-    alignas(8) std::byte bytes[io::kIoAlignment];
+    alignas(8) std::byte bytes[io::kIoAlignment] = {};
   };
   using BlockPtr = std::shared_ptr<const Block>;  // shared by both images; null is zeroes
 
@@ -89,8 +91,8 @@ class SimDisk {
   struct InFlight {
     io::IoOp* op;
     SimReactor* process;
-    int result = 0;                 // decided at submission
-    std::uint64_t flush_covers = 0; // completions before the flush was submitted
+    int result = 0;                         // decided at submission
+    std::uint64_t flush_covers = 0;         // completions before the flush was submitted
     std::list<Unflushed>::iterator effect;  // of a write that took effect before it completed
     bool effect_done = false;
   };
@@ -104,6 +106,7 @@ class SimDisk {
   void MakeDurable(std::list<Unflushed>::iterator unflushed);
   bool ExceedsBacking(const io::IoOp& op) const;
   void Read(const io::IoOp& op) const;
+  void Allocate(const io::IoOp& op);
   // Makes the write or discard visible, as much of it as `torn` leaves.
   std::list<Unflushed>::iterator TakeEffect(const io::IoOp& op, bool torn);
   BlockPtr Torn(const BlockPtr& before, const BlockPtr& after);

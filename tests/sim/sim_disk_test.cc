@@ -57,6 +57,10 @@ class SimDiskTest : public ::testing::Test {
                                             std::uint64_t count) {
     co_return co_await file->Discard(first * kBlock, count * kBlock);
   }
+  static io::Task<absl::Status> AllocateTask(io::File* file, std::uint64_t first,
+                                             std::uint64_t count) {
+    co_return co_await file->Allocate(first * kBlock, count * kBlock);
+  }
   static io::internal::Detached Spawn(io::Task<absl::Status> task) {
     static_cast<void>(co_await std::move(task));
   }
@@ -236,6 +240,17 @@ TEST_F(SimDiskTest, HasNoRoomBeyondItsBacking) {
   EXPECT_TRUE(Write(1, 2).ok()) << "an overwrite needs none";
 }
 
+TEST_F(SimDiskTest, KeepsRoomForWhatWasAllocated) {
+  disk_->faults().backing_blocks_max = 2;
+  EXPECT_TRUE(Write(0, 1).ok());
+  EXPECT_TRUE(world_->RunTask(AllocateTask(file_.get(), 0, 2))->ok());
+  EXPECT_EQ(Value(0), 1) << "contents do not change";
+  EXPECT_EQ(world_->RunTask(AllocateTask(file_.get(), 1, 2))->code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(Write(2, 1).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(Write(1, 1).ok());
+}
+
 TEST_F(SimDiskTest, ReadsZeroesOrOldBytesAfterADiscard) {
   std::set<int> seen;
   for (std::uint64_t seed = 1; seed <= 100; ++seed) {
@@ -258,8 +273,7 @@ TEST_F(SimDiskTest, FlipsOneBitForGood) {
 
 TEST_F(SimDiskTest, RefusesASecondOpenerUntilTheFirstIsGone) {
   SimReactor* const other = world_->StartProcess();
-  EXPECT_EQ(other->OpenFile("/disk", {}).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(other->OpenFile("/disk", {}).status().code(), absl::StatusCode::kFailedPrecondition);
   Kill();
   EXPECT_TRUE(other->OpenFile("/disk", {}).ok());
 }

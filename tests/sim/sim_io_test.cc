@@ -169,8 +169,8 @@ struct TwoProcesses {
     io::Address address;
     address.host = "10.0.0.1";
     listener = *server->Listen(address);
-    auto connected = world.RunTask(
-        client->Connect(listener->address(), world.now_ns() + 1'000'000'000));
+    auto connected =
+        world.RunTask(client->Connect(listener->address(), world.now_ns() + 1'000'000'000));
     client_end = **std::move(connected);
     auto accepted = world.RunTask(listener->Accept());
     server_end = **std::move(accepted);

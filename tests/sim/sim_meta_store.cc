@@ -40,8 +40,8 @@ class SimMetaStore final : public pool::MetaStore {
     if (disk_->world_->random().Chance(disk_->faults_.read_error)) co_return ReadError();
     const auto& entries = disk_->current_[static_cast<std::size_t>(table)];
     std::vector<pool::MetaEntry> found;
-    auto it = after.empty() || after < prefix ? entries.lower_bound(prefix)
-                                              : entries.upper_bound(after);
+    auto it =
+        after.empty() || after < prefix ? entries.lower_bound(prefix) : entries.upper_bound(after);
     for (; it != entries.end() && found.size() < count_max && it->first.starts_with(prefix); ++it) {
       found.emplace_back(it->first, it->second);
     }
@@ -153,8 +153,8 @@ void SimMetaDisk::Erase() {
 
 std::int64_t SimMetaDisk::DrawLatency() {
   Random& random = world_->random();
-  auto latency =
-      static_cast<std::int64_t>(1 + random.Below(static_cast<std::uint64_t>(faults_.latency_ns_max)));
+  auto latency = static_cast<std::int64_t>(
+      1 + random.Below(static_cast<std::uint64_t>(faults_.latency_ns_max)));
   if (random.Chance(faults_.stall)) {
     SIM_PROBE("meta: the store stalled");
     latency += faults_.stall_ns;

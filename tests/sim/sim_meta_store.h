@@ -1,13 +1,13 @@
 #pragma once
-// SimMetaDisk: the metadata directory of a pool in a World, which outlives processes; SimMetaStore: a
-// process's open pool::MetaStore on it. Ordered tables in memory, commits applied in the order of
+// SimMetaDisk: the metadata directory of a pool in a World, which outlives processes; SimMetaStore:
+// a process's open pool::MetaStore on it. Ordered tables in memory, commits applied in the order of
 // Submit, a group at a time.
 //
-// What survives: a completed commit, synced or not, survives its process; submitted ones may have been
-// applied, a prefix of them in order. A power cut keeps every commit up to the last completed synced
-// one and, since a log is also written back by itself, any number of those behind it, in order
-// (RocksDB's point-in-time recovery). An injected commit error leaves that commit's outcome unknown,
-// and the store fails until it is opened again.
+// What survives: a completed commit, synced or not, survives its process; submitted ones may have
+// been applied, a prefix of them in order. A power cut keeps every commit up to the last completed
+// synced one and, since a log is also written back by itself, any number of those behind it, in
+// order (RocksDB's point-in-time recovery). An injected commit error leaves that commit's outcome
+// unknown, and the store fails until it is opened again.
 
 #include <deque>
 #include <map>

@@ -1,7 +1,7 @@
 #pragma once
-// SimReactor: a process of a World, seen as an io::Reactor. Time is virtual; what is ready runs in an
-// order the seed chooses, but for Schedule, which is first in, first out. Run returns at Stop, or when
-// nothing would ever happen again (a kernel reactor would sleep for ever there).
+// SimReactor: a process of a World, seen as an io::Reactor. Time is virtual; what is ready runs in
+// an order the seed chooses, but for Schedule, which is first in, first out. Run returns at Stop,
+// or when nothing would ever happen again (a kernel reactor would sleep for ever there).
 //
 // OpenFile opens a SimDisk by its path (made when `create` is set). Listen and Connect reach the
 // World's in-memory network. AdoptStream is UNIMPLEMENTED: there are no descriptors here.

@@ -76,8 +76,8 @@ struct SimConnection {
     std::deque<std::byte> arrived;
     std::size_t under_way_bytes = 0;
     std::int64_t last_arrival_ns = 0;
-    bool ended = false;     // the end has arrived
-    bool closed = false;    // its reader takes no more
+    bool ended = false;   // the end has arrived
+    bool closed = false;  // its reader takes no more
     Signal readable;
     Signal writable;
   };

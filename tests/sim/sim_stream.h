@@ -1,7 +1,7 @@
 #pragma once
-// SimNetwork: the in-memory byte streams of a World. Bytes of a stream arrive in order, in segments and
-// after delays that the seed chooses; a stream may stall, or be reset (both ends fail at once). An
-// orderly end arrives behind the bytes sent before it. Owned by the World.
+// SimNetwork: the in-memory byte streams of a World. Bytes of a stream arrive in order, in segments
+// and after delays that the seed chooses; a stream may stall, or be reset (both ends fail at once).
+// An orderly end arrives behind the bytes sent before it. Owned by the World.
 
 #include <list>
 #include <map>

@@ -1,5 +1,5 @@
-// StoreHarness: structural changes (create, clone, delete, snapshot, grow, attach, ...), one at a time,
-// while reads and writes go on.
+// StoreHarness: structural changes (create, clone, delete, snapshot, grow, attach, ...), one at a
+// time, while reads and writes go on.
 
 #include <algorithm>
 #include <new>
@@ -12,8 +12,9 @@
 namespace keelson::sim {
 
 std::string StoreHarness::Name(const Change& change) const {
-  static constexpr const char* kNames[] = {"create", "clone",  "delete", "snapshot", "delete snapshot",
-                                           "grow",   "roll",   "attach", "detach",   "verify"};
+  static constexpr const char* kNames[] = {"create",          "clone", "delete", "snapshot",
+                                           "delete snapshot", "grow",  "roll",   "attach",
+                                           "detach",          "verify"};
   return absl::StrCat(kNames[static_cast<int>(change.kind)], " ", change.volume,
                       change.source.empty() ? "" : " from ", change.source,
                       change.snapshot.empty() ? "" : "@", change.snapshot);
@@ -62,7 +63,8 @@ void StoreHarness::StartRandomChange(VolumeModel* volume) {
   } else {
     return;
   }
-  if (change.kind >= ChangeKind::kGrow && change.kind <= ChangeKind::kDetach) change.snapshot.clear();
+  if (change.kind >= ChangeKind::kGrow && change.kind <= ChangeKind::kDetach)
+    change.snapshot.clear();
   if (change.kind == ChangeKind::kDelete) change.snapshot.clear();
   StartChange(std::move(change));
 }
@@ -74,6 +76,10 @@ void StoreHarness::StartChange(Change change) {
   if (change_->kind == ChangeKind::kDelete || change_->kind == ChangeKind::kDetach) DrainIo();
   if (Failed()) return;
   change_->began = model_.Tick();
+  if (change_->kind == ChangeKind::kDeleteSnapshot || change_->kind == ChangeKind::kDelete ||
+      change_->kind == ChangeKind::kVerifySnapshot) {
+    model_.MergeBegins();
+  }
   if (verbose_) Tell(absl::StrCat(Name(*change_), " begins"));
   RunChange(this, change_.get());
 }
@@ -273,7 +279,7 @@ io::Task<absl::Status> StoreHarness::ReadClone(engine::Engine* engine, const Cha
   }
   constexpr std::uint64_t kStep = 64;
   const std::unique_ptr<std::byte, FreeAligned> buffer(static_cast<std::byte*>(
-      ::operator new(kStep * kModelBlockBytes, std::align_val_t{io::kIoAlignment})));
+      ::operator new(kStep* kModelBlockBytes, std::align_val_t{io::kIoAlignment})));
   for (std::uint64_t first = 0; first < snapshot->size_blocks && !Failed();) {
     // A range that was never written is read now and then.
     const auto next = snapshot->blocks.lower_bound(first);
@@ -286,14 +292,13 @@ io::Task<absl::Status> StoreHarness::ReadClone(engine::Engine* engine, const Cha
     const std::span<std::byte> bytes(buffer.get(), count * kModelBlockBytes);
     const std::uint64_t began = model_.Tick();
     absl::Status status = co_await engine->Read(first * kModelBlockBytes, bytes);
-    if (absl::IsDataLoss(status) &&
-        model_.MayBeLost(snapshot->blocks, first, count, began)) {
+    if (absl::IsDataLoss(status) && model_.MayBeLost(snapshot->blocks, first, count, began)) {
       first += count;
       continue;
     }
     CO_RETURN_IF_ERROR(status);
-    const std::string wrong = model_.CheckRead(Name(*change), &snapshot->blocks, first, bytes,
-                                               began, !PoolFailed());
+    const std::string wrong =
+        model_.CheckRead(Name(*change), &snapshot->blocks, first, bytes, began, !PoolFailed());
     if (!wrong.empty()) Fail(wrong);
     first += count;
   }

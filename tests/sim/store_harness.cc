@@ -45,8 +45,7 @@ StoreHarness::Knobs StoreHarness::DrawKnobs(Random* random) {
   return knobs;
 }
 
-StoreHarness::StoreHarness(std::uint64_t seed)
-    : world_(seed), knobs_(DrawKnobs(&world_.random())) {
+StoreHarness::StoreHarness(std::uint64_t seed) : world_(seed), knobs_(DrawKnobs(&world_.random())) {
   disk_ = world_.AddDisk(kDataPath, (knobs_.pool_extents + 1) * kMiB);
   meta_disk_ = world_.AddMetaDisk(kMetaPath);
 }
@@ -58,8 +57,7 @@ StoreHarness::~StoreHarness() {
 
 std::string StoreHarness::Run() {
   life_.process = world_.StartProcess();
-  const std::optional<absl::Status> formatted =
-      world_.RunTask(FormatStore(&world_, life_.process));
+  const std::optional<absl::Status> formatted = world_.RunTask(FormatStore(&world_, life_.process));
   if (!formatted.has_value() || !formatted->ok()) return "formatting the pool failed";
   world_.Kill(life_.process);
   life_.Leak();
@@ -79,8 +77,8 @@ void StoreHarness::Fail(const std::string& what) {
 
 void StoreHarness::Tell(const std::string& what) const {
   if (!verbose_) return;
-  std::fprintf(stderr, "%12.3f us  %s\n", static_cast<double>(world_.now_ns() % 1'000'000'000'000) / 1e3,
-               what.c_str());
+  std::fprintf(stderr, "%12.3f us  %s\n",
+               static_cast<double>(world_.now_ns() % 1'000'000'000'000) / 1e3, what.c_str());
 }
 
 VolumeModel* StoreHarness::RandomVolume() {
@@ -109,7 +107,8 @@ bool StoreHarness::DiskFaultsPossible() const {
 void StoreHarness::FailHang(const std::string& what) {
   const pool::PoolSpace space = life_.store->pool().space();
   Fail(absl::StrCat("hang: ", what, " never ends (pool: ", space.used_bytes >> 20, " MiB used, ",
-                    space.reclaiming_bytes >> 20, " reclaiming, ", space.free_bytes >> 20, " free)"));
+                    space.reclaiming_bytes >> 20, " reclaiming, ", space.free_bytes >> 20,
+                    " free)"));
 }
 
 void StoreHarness::DrainIo() {
@@ -245,14 +244,13 @@ void StoreHarness::Finish() {
 
 void StoreHarness::ExpectEmptyPool() {
   if (!world_.RunTask(life_.store->WaitForCleanup())) return Fail("the last WaitForCleanup hangs");
-  const std::optional<absl::Status> flushed =
-      world_.RunTask(life_.store->pool().changes().Flush());
+  const std::optional<absl::Status> flushed = world_.RunTask(life_.store->pool().changes().Flush());
   if (!flushed.has_value()) return Fail("the last flush hangs");
   world_.RunUntil(world_.now_ns() + 1'000'000'000);
   const pool::PoolSpace space = life_.store->pool().space();
   if (space.used_bytes != 0 || space.reclaiming_bytes != 0) {
-    return Fail(absl::StrCat("all volumes are deleted, but ", space.used_bytes, " bytes are used and ",
-                             space.reclaiming_bytes, " reclaiming"));
+    return Fail(absl::StrCat("all volumes are deleted, but ", space.used_bytes,
+                             " bytes are used and ", space.reclaiming_bytes, " reclaiming"));
   }
   CheckTables();
   if (Failed()) return;

@@ -1,8 +1,8 @@
 #pragma once
-// StoreHarness: one seed of the store simulation: random operations on the production Pool, ReplicaStore
-// and Engines over simulated disks, with crashes and disk faults, against a StoreModel. Each seed draws
-// which faults it has at all and how much of everything (swarm testing): a run with every fault at once
-// reaches less than many runs with a few each.
+// StoreHarness: one seed of the store simulation: random operations on the production Pool,
+// ReplicaStore and Engines over simulated disks, with crashes and disk faults, against a
+// StoreModel. Each seed draws which faults it has at all and how much of everything (swarm
+// testing): a run with every fault at once reaches less than many runs with a few each.
 //
 // Run() returns what went wrong, or an empty string. One thread, virtual time.
 
@@ -80,12 +80,12 @@ class StoreHarness {
   // A structural change that runs, or whose outcome a crash left open.
   struct Change {
     ChangeKind kind = ChangeKind::kCreate;
-    std::string volume;    // what it is done to, or makes
-    std::string source;    // of kClone and kVerifySnapshot
+    std::string volume;  // what it is done to, or makes
+    std::string source;  // of kClone and kVerifySnapshot
     std::string snapshot;
     std::uint64_t size_blocks = 0;
     std::uint64_t began = 0;
-    BlockMap frozen;       // the content of what kSnapshot makes; filled in when its outcome is open
+    BlockMap frozen;  // the content of what kSnapshot makes; filled in when its outcome is open
     bool done = false;
   };
 
@@ -126,7 +126,8 @@ class StoreHarness {
 
   // store_io.cc: reads, writes, trims, flushes
   void StartRandomIo(VolumeModel* volume);
-  void StartIo(IoKind kind, VolumeModel* volume, std::uint64_t first, std::uint64_t count, bool fua);
+  void StartIo(IoKind kind, VolumeModel* volume, std::uint64_t first, std::uint64_t count,
+               bool fua);
   static io::internal::Detached RunIo(StoreHarness* harness, Io* io);
   void IoEnded(Io* io, const absl::Status& status);
   void JudgeIoError(const Io& io, const absl::Status& status);
@@ -162,10 +163,12 @@ class StoreHarness {
   StoreLife life_;
   StoreModel model_;
   std::map<std::uint64_t, std::unique_ptr<Io>> ios_;
-  std::vector<std::pair<std::string, std::uint64_t>> lost_;  // volume, block: DATA_LOSS to look into
-  std::unique_ptr<Change> change_;                // the one that runs
-  std::vector<std::unique_ptr<Change>> open_changes_;  // their outcome shows when the pool is opened
-  std::vector<std::unique_ptr<Change>> graveyard_;     // suspended frames of dead lives point to them
+  std::vector<std::pair<std::string, std::uint64_t>>
+      lost_;                        // volume, block: DATA_LOSS to look into
+  std::unique_ptr<Change> change_;  // the one that runs
+  std::vector<std::unique_ptr<Change>>
+      open_changes_;                                // their outcome shows when the pool is opened
+  std::vector<std::unique_ptr<Change>> graveyard_;  // suspended frames of dead lives point to them
   std::uint64_t next_op_ = 1;
   std::uint64_t next_name_ = 1;
   std::uint64_t flush_failures_seen_ = 0;

@@ -23,11 +23,11 @@ void StoreHarness::StartRandomIo(VolumeModel* volume) {
   Random& random = world_.random();
   if (volume->in_flight >= knobs_.depth_max) return;
   const std::uint64_t dice = random.Below(100);
-  const IoKind kind = dice < 55                     ? IoKind::kWrite
-                      : dice < 80                   ? IoKind::kRead
-                      : dice < 92 && knobs_.trims   ? IoKind::kTrim
-                      : dice < 92                   ? IoKind::kWrite
-                                                    : IoKind::kFlush;
+  const IoKind kind = dice < 55                   ? IoKind::kWrite
+                      : dice < 80                 ? IoKind::kRead
+                      : dice < 92 && knobs_.trims ? IoKind::kTrim
+                      : dice < 92                 ? IoKind::kWrite
+                                                  : IoKind::kFlush;
   if (kind == IoKind::kFlush) {
     StartIo(kind, volume, 0, 0, false);
     return;
@@ -37,8 +37,7 @@ void StoreHarness::StartRandomIo(VolumeModel* volume) {
   // Much of the work meets in few places, so that it overlaps.
   std::uint64_t first = random.Below(volume->size_blocks);
   if (random.Chance(knobs_.hot)) first = random.Below(32) * (volume->size_blocks / 32);
-  const std::uint64_t count =
-      std::min(random.Between(1, count_max), volume->size_blocks - first);
+  const std::uint64_t count = std::min(random.Between(1, count_max), volume->size_blocks - first);
   const bool fua = kind != IoKind::kRead && random.Chance(0.1);
   StartIo(kind, volume, first, count, fua);
 }
@@ -47,11 +46,12 @@ void StoreHarness::StartIo(IoKind kind, VolumeModel* volume, std::uint64_t first
                            std::uint64_t count, bool fua) {
   auto started = std::make_unique<Io>();
   Io* const io = started.get();
-  *io = {kind, volume, life_.engines.at(volume->name).get(), first, count, fua, next_op_++, 0,
-         PoolFailed(), nullptr};
+  *io = {
+      kind,         volume, life_.engines.at(volume->name).get(), first, count, fua, next_op_++, 0,
+      PoolFailed(), nullptr};
   if (kind == IoKind::kRead || kind == IoKind::kWrite) {
     io->buffer.reset(static_cast<std::byte*>(
-        ::operator new(count * kModelBlockBytes, std::align_val_t{io::kIoAlignment})));
+        ::operator new(count* kModelBlockBytes, std::align_val_t{io::kIoAlignment})));
   }
   ios_.emplace(io->op, std::move(started));
   ++volume->in_flight;
@@ -100,8 +100,8 @@ void StoreHarness::IoEnded(Io* io, const absl::Status& status) {
   if (io->kind == IoKind::kRead) {
     if (status.ok()) {
       // A failed pool shows changes that failed with it and that the next life does not know.
-      const std::string wrong = model_.CheckRead(Name(*io), &volume->blocks, io->first,
-                                                 io->bytes(), io->began, !PoolFailed());
+      const std::string wrong = model_.CheckRead(Name(*io), &volume->blocks, io->first, io->bytes(),
+                                                 io->began, !PoolFailed());
       if (!wrong.empty()) Fail(wrong);
     } else {
       JudgeIoError(*io, status);
@@ -156,7 +156,8 @@ void StoreHarness::JudgeIoError(const Io& io, const absl::Status& status) {
     default:
       break;
   }
-  Fail(absl::StrCat(Name(io), " ended in ", status.ToString(), " for no reason known to the model"));
+  Fail(
+      absl::StrCat(Name(io), " ended in ", status.ToString(), " for no reason known to the model"));
 }
 
 // Reads every block that was ever written, and some of the others.
@@ -176,8 +177,8 @@ void StoreHarness::ReadVolume(VolumeModel* volume, bool all) {
   }
   for (int i = 0; i < 3; ++i) {
     const std::uint64_t first = random.Below(volume->size_blocks);
-    StartIo(IoKind::kRead, volume, first,
-            std::min<std::uint64_t>(64, volume->size_blocks - first), false);
+    StartIo(IoKind::kRead, volume, first, std::min<std::uint64_t>(64, volume->size_blocks - first),
+            false);
   }
   DrainIo();
   // Which blocks of a lost range were it: each is read alone, and judged alone.

@@ -1,7 +1,7 @@
 #pragma once
-// StoreLife: one life of a simulated storage process: a reactor and, once opened, the production Pool,
-// ReplicaStore and Engines over simulated disks. Ends either by an orderly Close or by death, when
-// everything of it is leaked (world.h).
+// StoreLife: one life of a simulated storage process: a reactor and, once opened, the production
+// Pool, ReplicaStore and Engines over simulated disks. Ends either by an orderly Close or by death,
+// when everything of it is leaked (world.h).
 
 #include <cstdint>
 #include <map>

@@ -164,8 +164,7 @@ void StoreHarness::ResolveOpenChange(const Change& change,
     case ChangeKind::kClone: {
       if (!exists) break;
       const SnapshotModel& source = model_.Find(change.source)->snapshots.at(change.snapshot);
-      const std::uint64_t size =
-          change.size_blocks == 0 ? source.size_blocks : change.size_blocks;
+      const std::uint64_t size = change.size_blocks == 0 ? source.size_blocks : change.size_blocks;
       model_.Add(change.volume, it->second.id, size)->blocks = source.blocks;
       break;
     }
@@ -278,13 +277,16 @@ void StoreHarness::FlipABit() {
   roll.volume = volume->name;
   FinishChange(std::move(roll));
   if (Failed() || PoolFailed()) return;
+  // After a crash, what was not clean is known only once it has been read again.
+  if (!life_.engines.at(volume->name)->reconciled()) return;
   auto it = volume->blocks.lower_bound(random.Below(volume->size_blocks));
   if (it == volume->blocks.end()) it = volume->blocks.begin();
   const std::vector<BlockHistory::Entry> visible = it->second.Visible(model_.now());
-  const auto changed = volume->region_changed.find(it->first * kModelBlockBytes / pool::kRegionBytes);
+  const auto changed =
+      volume->region_changed.find(it->first * kModelBlockBytes / pool::kRegionBytes);
   if (visible.size() != 1 || visible[0].version == kZeroes ||
       visible[0].state != BlockHistory::State::kDone || changed == volume->region_changed.end() ||
-      changed->second >= volume->rolled) {
+      changed->second >= volume->rolled || volume->unclean.contains(changed->first)) {
     return;
   }
   const auto place = std::pair(it->first, visible[0].version);
@@ -300,8 +302,9 @@ void StoreHarness::FlipABit() {
                       volume->name));
     flipped = true;
   }
-  if (!flipped) return Fail(absl::StrCat("block ", place.first, " of ", volume->name,
-                                         " is nowhere on the disk"));
+  if (!flipped)
+    return Fail(
+        absl::StrCat("block ", place.first, " of ", volume->name, " is nowhere on the disk"));
   SIM_PROBE("store: a bit was flipped");
   model_.flips()[place] = {bit, true};
 }

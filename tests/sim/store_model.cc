@@ -59,8 +59,8 @@ void StoreModel::EndChange(VolumeModel* volume, std::uint64_t first, std::uint64
                            std::uint64_t op, bool ok, bool durable) {
   const std::uint64_t now = Tick();
   for (std::uint64_t block = first; block < first + count; ++block) {
-    volume->blocks[block].End(
-        op, ok ? BlockHistory::State::kDone : BlockHistory::State::kUnknown, durable, now);
+    volume->blocks[block].End(op, ok ? BlockHistory::State::kDone : BlockHistory::State::kUnknown,
+                              durable, now);
     volume->region_changed[block / kBlocksPerRegion] = now;
   }
 }
@@ -69,16 +69,19 @@ void StoreModel::Flushed(VolumeModel* volume, std::uint64_t began) {
   volume->flushed = std::max(volume->flushed, began);
 }
 
-bool StoreModel::IsFlipped(const BlockHistory& history, std::uint64_t block,
-                           std::span<const std::byte> bytes, std::uint64_t began,
+bool StoreModel::IsFlipped(const std::vector<BlockHistory::Entry>& visible, std::uint64_t block,
+                           std::size_t sector, std::span<const std::byte> bytes,
                            bool* known) const {
-  for (const BlockHistory::Entry& entry : history.Visible(began)) {
-    const auto flip = flips_.find({block, entry.version});
-    if (flip == flips_.end()) continue;
-    std::vector<std::byte> expected(kModelBlockBytes);
-    versions_.Fill(entry.version, block, expected);
-    expected[flip->second.bit / 8] ^= std::byte{1} << (flip->second.bit % 8);
-    if (std::equal(bytes.begin(), bytes.end(), expected.begin())) {
+  constexpr std::size_t kSectorBits = kModelSectorBytes * 8;
+  for (const BlockHistory::Entry& entry : visible) {
+    const Version shown = versions_.Sector(entry.version, sector);
+    for (const Version version : {entry.version, shown}) {
+      const auto flip = flips_.find({block, version});
+      if (flip == flips_.end() || flip->second.bit / kSectorBits != sector) continue;
+      std::vector<std::byte> mended(bytes.begin(), bytes.end());
+      const std::uint32_t bit = flip->second.bit % kSectorBits;
+      mended[bit / 8] ^= std::byte{1} << (bit % 8);
+      if (!versions_.Matches(shown, block, sector, mended)) continue;
       *known = flip->second.known;
       return true;
     }
@@ -101,7 +104,7 @@ std::string StoreModel::CheckBlock(const std::string& what, BlockHistory* histor
     });
     if (match == visible.end()) {
       bool known = false;
-      if (IsFlipped(*history, block, bytes, began, &known)) {
+      if (IsFlipped(visible, block, sector, part, &known)) {
         return known ? absl::StrCat(what, ": block ", block, " returned rotten data as good") : "";
       }
       std::string allowed;
@@ -112,11 +115,11 @@ std::string StoreModel::CheckBlock(const std::string& what, BlockHistory* histor
     shown[sector] = versions_.Sector(match->version, sector);
   }
   const bool whole = std::all_of(visible.begin(), visible.end(), [&](const auto& entry) {
-    for (std::size_t sector = 0; sector < kSectorsPerBlock; ++sector) {
-      if (versions_.Sector(entry.version, sector) != shown[sector]) return true;
-    }
-    return false;
-  }) == false;
+                       for (std::size_t sector = 0; sector < kSectorsPerBlock; ++sector) {
+                         if (versions_.Sector(entry.version, sector) != shown[sector]) return true;
+                       }
+                       return false;
+                     }) == false;
   if (!whole && !may_be_torn) {
     return absl::StrCat(what, ": block ", block, " is a mix of writes that completed");
   }
@@ -142,8 +145,7 @@ std::string StoreModel::CheckRead(const std::string& what, BlockMap* blocks, std
       return absl::StrCat(what, ": block ", first + i, ", never written, shows ",
                           versions_.Describe(block_bytes.first(kModelSectorBytes)));
     }
-    std::string wrong =
-        CheckBlock(what, &found->second, first + i, block_bytes, began, observe);
+    std::string wrong = CheckBlock(what, &found->second, first + i, block_bytes, began, observe);
     if (!wrong.empty()) return wrong;
   }
   return "";
@@ -159,6 +161,10 @@ bool StoreModel::MayBeLost(const BlockMap& blocks, std::uint64_t first, std::uin
   return false;
 }
 
+void StoreModel::MergeBegins() {
+  for (auto& [place, flip] : flips_) flip.fragile = true;
+}
+
 BlockMap StoreModel::Freeze(const VolumeModel& volume, std::uint64_t began, std::uint64_t now) {
   BlockMap frozen;
   for (const auto& [block, history] : volume.blocks) {
@@ -170,9 +176,13 @@ BlockMap StoreModel::Freeze(const VolumeModel& volume, std::uint64_t began, std:
 
 void StoreModel::ProcessDied() {
   const std::uint64_t now = Tick();
+  for (auto& [place, flip] : flips_) flip.known = flip.known && !flip.fragile;
   for (auto& [name, volume] : volumes_) {
     for (auto& [block, history] : volume->blocks) history.ProcessDied(now);
-    for (auto& [region, changed] : volume->region_changed) changed = std::min(changed, now);
+    for (auto& [region, changed] : volume->region_changed) {
+      if (changed >= volume->rolled) volume->unclean.insert(region);
+      changed = std::min(changed, now);
+    }
     volume->attached = volume->busy = false;
     volume->in_flight = 0;
     volume->reads.clear();

@@ -30,18 +30,21 @@ struct VolumeModel {
   BlockMap blocks;
   std::map<std::string, SnapshotModel> snapshots;
   bool attached = false;
-  bool busy = false;                    // a structural change of it runs
-  std::size_t in_flight = 0;            // reads, writes, trims and flushes
-  std::uint64_t flushed = 0;            // when the last flush that completed began
-  std::multiset<std::uint64_t> reads;   // when those in flight began
+  bool busy = false;                   // a structural change of it runs
+  std::size_t in_flight = 0;           // reads, writes, trims and flushes
+  std::uint64_t flushed = 0;           // when the last flush that completed began
+  std::multiset<std::uint64_t> reads;  // when those in flight began
   std::map<std::uint64_t, std::uint64_t> region_changed;  // when the last change ended
-  std::uint64_t rolled = 0;             // when the last complete RollGeneration began
+  std::uint64_t rolled = 0;         // when the last complete RollGeneration began
+  std::set<std::uint64_t> unclean;  // regions that a crash caught between change and roll
 };
 
 // A bit of a block was flipped on the disk.
 struct Flip {
   std::uint32_t bit = 0;
   bool known = true;  // its checksum was known then, and no later change of the region undid that
+  bool fragile =
+      false;  // a merge may have taken its extent since: a crash then forgets the checksum
 };
 
 class StoreModel {
@@ -68,6 +71,8 @@ class StoreModel {
   bool MayBeLost(const BlockMap& blocks, std::uint64_t first, std::uint64_t count,
                  std::uint64_t began) const;
 
+  // A layer is about to be merged away.
+  void MergeBegins();
   static BlockMap Freeze(const VolumeModel& volume, std::uint64_t began, std::uint64_t now);
   // A process died; afterwards a power cut, or the loss of what a failed flush had covered.
   void ProcessDied();
@@ -82,8 +87,9 @@ class StoreModel {
  private:
   std::string CheckBlock(const std::string& what, BlockHistory* history, std::uint64_t block,
                          std::span<const std::byte> bytes, std::uint64_t began, bool observe);
-  bool IsFlipped(const BlockHistory& history, std::uint64_t block,
-                 std::span<const std::byte> bytes, std::uint64_t began, bool* known) const;
+  // The sector is what one of `visible` wrote, but for a bit that was flipped on the disk.
+  bool IsFlipped(const std::vector<BlockHistory::Entry>& visible, std::uint64_t block,
+                 std::size_t sector, std::span<const std::byte> bytes, bool* known) const;
 
   std::uint64_t clock_ = 1;
   std::uint64_t next_tag_ = 1;

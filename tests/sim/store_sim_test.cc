@@ -2,8 +2,8 @@
 //   KEELSON_SEEDS  how many seeds (default 2000)
 //   KEELSON_SEED   run only this one, in this process: what a failure tells to do
 //   KEELSON_LOG    with KEELSON_SEED: print what happens
-// Seeds run in forked workers, a batch to a worker: what the lives of a seed leak goes with the worker,
-// and an abort in the product is one seed's failure.
+// Seeds run in forked workers, a batch to a worker: what the lives of a seed leak goes with the
+// worker, and an abort in the product is one seed's failure.
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>

@@ -1,15 +1,15 @@
 #pragma once
-// World: everything that is outside the product in a simulation: virtual time, one source of chance,
-// the disks and metadata disks that outlive processes, and the network. One thread. The same seed and
-// the same calls give the same run, event by event; trace_hash() is the proof.
+// World: everything that is outside the product in a simulation: virtual time, one source of
+// chance, the disks and metadata disks that outlive processes, and the network. One thread. The
+// same seed and the same calls give the same run, event by event; trace_hash() is the proof.
 //
-// Life and death. A SimReactor is one process. Kill (a process dies) and PowerCut (a machine dies with
-// every process on it) decide what became of operations in flight, and then never run the reactor
-// again. The product's objects and suspended coroutines of that life must be *leaked*, not destroyed:
-// a destructor would act (give back a lock, resume a waiter) in a process that is no more, and WaitList
-// and Gate rightly abort when they die with waiters. The owner of such objects calls release() on its
-// unique_ptrs. Leak checking is off in simulation binaries for this reason (world.cc); the pages of a
-// dead process's I/O arena are given back to the kernel.
+// Life and death. A SimReactor is one process. Kill (a process dies) and PowerCut (a machine dies
+// with every process on it) decide what became of operations in flight, and then never run the
+// reactor again. The product's objects and suspended coroutines of that life must be *leaked*, not
+// destroyed: a destructor would act (give back a lock, resume a waiter) in a process that is no
+// more, and WaitList and Gate rightly abort when they die with waiters. The owner of such objects
+// calls release() on its unique_ptrs. Leak checking is off in simulation binaries for this reason
+// (world.cc); the pages of a dead process's I/O arena are given back to the kernel.
 
 #include <cstdint>
 #include <map>
@@ -64,8 +64,8 @@ class World {
   SimMetaDisk* AddMetaDisk(const std::string& path);
   SimNetwork& network() { return *network_; }
 
-  // Runs one thing: a ready coroutine, posted work, or the next event in time. False when nothing will
-  // ever happen again by itself.
+  // Runs one thing: a ready coroutine, posted work, or the next event in time. False when nothing
+  // will ever happen again by itself.
   bool Step();
   // Up to `steps` times Step.
   void RunSteps(std::uint64_t steps);
@@ -84,7 +84,8 @@ class World {
     StoreDone(std::move(task), &done);
     return StepWhile([&done] { return !done; });
   }
-  // Steps while `condition` holds; false when it still held after kStepsMax steps or with the world idle.
+  // Steps while `condition` holds; false when it still held after kStepsMax steps or with the world
+  // idle.
   template <typename Condition>
   bool StepWhile(Condition condition) {
     for (std::uint64_t step = 0; condition(); ++step) {
@@ -94,8 +95,8 @@ class World {
   }
   static constexpr std::uint64_t kStepsMax = 3'000'000;
 
-  // For the simulated devices: `action` happens in `process` after `delay_ns`, unless it dies before.
-  // Returns the event's key for Cancel.
+  // For the simulated devices: `action` happens in `process` after `delay_ns`, unless it dies
+  // before. Returns the event's key for Cancel.
   using EventKey = std::pair<std::int64_t, std::uint64_t>;  // time, tie breaker
   EventKey After(SimReactor* process, std::int64_t delay_ns, absl::AnyInvocable<void()> action);
   EventKey At(SimReactor* process, std::int64_t when_ns, absl::AnyInvocable<void()> action);

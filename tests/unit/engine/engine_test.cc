@@ -31,8 +31,7 @@ TEST_F(EngineTest, ReadsZeroesWhereNothingWasWritten) {
 TEST_F(EngineTest, RefusesRangesThatAreUnalignedOrPastTheEnd) {
   Engine& engine = Attach("v");
   pool::HeaderBlock data(kBlock);
-  EXPECT_EQ(Must(engine.Write(512, data.span(), false)).code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Must(engine.Write(512, data.span(), false)).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Must(engine.Read(8 * kMiB, data.span())).code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(Must(engine.Trim(UINT64_MAX - 4095, kBlock, false)).code(),
             absl::StatusCode::kOutOfRange);
@@ -117,6 +116,31 @@ TEST_F(EngineTest, ChecksumsAreKnownAgainAfterACrashOnceReconciled) {
   world_.RunUntil(world_.now_ns() + 1'000'000'000);  // the background pass
   disk().FlipBit(FindOnDisk('q'), 1);
   EXPECT_EQ(Read(again, 4), '!');
+}
+
+// A generation that became clean before the regions of a crash were read again hid them for good.
+TEST_F(EngineTest, NoGenerationBecomesCleanBeforeACrashIsReconciled) {
+  Engine& engine = Attach("v");
+  ASSERT_TRUE(Write(engine, 4, 'q').ok());
+  ASSERT_TRUE(Must(engine.Flush()).ok());
+  Kill();
+  Open();
+  disk().faults().stall =
+      1;  // every operation takes ten seconds, until the background's read is under way
+  disk().faults().stall_ns = 10'000'000'000;
+  Engine& second = Attach("v");
+  ASSERT_TRUE(world_.StepWhile([this] { return disk().in_flight_count() == 0; }));
+  disk().faults().stall = 0;
+  ASSERT_TRUE(Must(second.RollGeneration()).ok());
+  ASSERT_FALSE(second.reconciled());
+  Kill();
+  Open();
+  EXPECT_FALSE(store().FindByName("v")->UncleanRegions().empty());
+  Engine& third = Attach("v");
+  world_.RunUntil(world_.now_ns() + 60'000'000'000);
+  EXPECT_TRUE(third.reconciled());
+  disk().FlipBit(FindOnDisk('q'), 1);
+  EXPECT_EQ(Read(third, 4), '!');
 }
 
 TEST_F(EngineTest, AFirstWriteAfterASnapshotLeavesTheChecksumsOfTheSnapshotInForce) {

@@ -23,6 +23,7 @@ TEST_F(ReplicaStoreTest, RefusesBadNamesAndSizesAndSaysWhatIsAllowed) {
   };
   EXPECT_EQ(code("", 4 * kMiB), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code("a/b", 4 * kMiB), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code("..", 4 * kMiB), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code(std::string(254, 'a'), 4 * kMiB), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code("v", 0), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code("v", 4 * kMiB + 512), absl::StatusCode::kInvalidArgument);
@@ -88,7 +89,7 @@ TEST_F(ReplicaStoreTest, DeletingASnapshotMergesItAndGivesItsSpaceBack) {
   engine::Engine& engine = Attach("v");
   ASSERT_TRUE(Write(engine, 0, 'a', 512).ok());  // extents 0 and 1
   const auto snapshot = TakeSnapshot(this, Must(engine.Snapshot("s", 1)));
-  ASSERT_TRUE(Write(engine, 5, 'b').ok());       // the head has extent 0 in part, 1 not at all
+  ASSERT_TRUE(Write(engine, 5, 'b').ok());  // the head has extent 0 in part, 1 not at all
   ASSERT_TRUE(Must(engine.Trim(10 * kBlock, kBlock, false)).ok());
   EXPECT_EQ(space().used_bytes, 3 * kMiB);
   ASSERT_TRUE(Must(store().DeleteSnapshot(id, snapshot)).ok());
@@ -97,6 +98,21 @@ TEST_F(ReplicaStoreTest, DeletingASnapshotMergesItAndGivesItsSpaceBack) {
   EXPECT_EQ(space().reclaiming_bytes, 0U);
   EXPECT_EQ(ReadBlocks(engine, 4, 8), "abaaaa0a");
   EXPECT_EQ(Read(engine, 511), 'a');
+  EXPECT_EQ(Check(), "");
+}
+
+// A merge that held one extent and asked for the next deadlocked with a write over both.
+TEST_F(ReplicaStoreTest, AMergeDoesNotBlockAWriteOverTwoOfItsExtents) {
+  const pool::ReplicaId id = Create("v", 8 * kMiB);
+  engine::Engine& engine = Attach("v");
+  ASSERT_TRUE(Write(engine, 0, 'a', 512).ok());
+  const auto snapshot = TakeSnapshot(this, Must(engine.Snapshot("s", 1)));
+  ASSERT_TRUE(Write(engine, 0, 'b').ok());
+  ASSERT_TRUE(Write(engine, 256, 'b').ok());
+  ASSERT_TRUE(Must(store().DeleteSnapshot(id, snapshot)).ok());
+  ASSERT_TRUE(Write(engine, 250, 'c', 12).ok());
+  FinishCleanup();
+  EXPECT_EQ(ReadBlocks(engine, 249, 14), "acccccccccccca");
   EXPECT_EQ(Check(), "");
 }
 

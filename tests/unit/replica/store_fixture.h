@@ -1,6 +1,6 @@
 #pragma once
-// A pool on simulated disks, opened by the production code, for unit tests of the store and the engine.
-// Everything a test writes is one 4 KiB block filled with one letter.
+// A pool on simulated disks, opened by the production code, for unit tests of the store and the
+// engine. Everything a test writes is one 4 KiB block filled with one letter.
 
 #include <gtest/gtest.h>
 

@@ -2,7 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
+#include <filesystem>
+#include <thread>
 
 #include "tests/unit/service/nbd_client.h"
 #include "tests/unit/service/node_fixture.h"
@@ -223,6 +224,24 @@ TEST_P(NodeTest, RefusesASecondDaemonOnItsDirectoriesAndPools) {
   check.set_pool(directory_.Child("pool"));
   v1::CheckPoolResponse report;
   EXPECT_TRUE(absl::IsUnavailable((*second)->CheckPool(check, &report)));
+  (*second)->Stop();
+}
+
+TEST_P(NodeTest, WaitsForAPredecessorThatIsStillLettingGoOfAPool) {
+  ASSERT_TRUE(CreatePool("pool").ok());
+  NodeOptions other = options_;
+  other.state_directory = directory_.Child("state2");
+  other.run_directory = directory_.Child("run2");
+  other.pools = {directory_.Child("pool")};
+  absl::StatusOr<std::unique_ptr<Node>> second = Node::Start(other);
+  ASSERT_TRUE(second.ok()) << second.status();
+  std::thread opening([&second] { (*second)->OpenPools(); });
+  StopNode();
+  opening.join();
+  v1::ListPoolsResponse pools;
+  EXPECT_TRUE((*second)->ListPools({}, &pools).ok());
+  ASSERT_EQ(pools.pools_size(), 1);
+  EXPECT_EQ(pools.pools(0).error(), "");
   (*second)->Stop();
 }
 
