@@ -204,6 +204,7 @@ io::Task<absl::Status> StoreHarness::DeleteSnapshot(Change* change) {
   const pool::SnapshotId snapshot = volume->snapshots.at(change->snapshot).id;
   CO_RETURN_IF_ERROR(co_await life_.store->DeleteSnapshot(id, snapshot));
   volume->snapshots.erase(change->snapshot);
+  merge_expected_ = true;
   co_return absl::OkStatus();
 }
 

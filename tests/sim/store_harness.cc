@@ -186,6 +186,7 @@ void StoreHarness::CheckSpace() {
   if (Failed() || PoolFailed() || life_.store == nullptr) return;
   if (!world_.RunTask(life_.store->WaitForCleanup())) return Fail("WaitForCleanup hangs");
   if (PoolFailed()) return;
+  if (std::exchange(merge_expected_, false)) SIM_PROBE("store: a merge finished");
   const std::uint64_t used = life_.store->pool().space().used_bytes / pool::kExtentBytes;
   const std::uint64_t needed =
       (model_.BlocksMin() + pool::kBlocksPerExtent - 1) / pool::kBlocksPerExtent;

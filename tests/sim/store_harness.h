@@ -172,6 +172,8 @@ class StoreHarness {
   std::uint64_t next_op_ = 1;
   std::uint64_t next_name_ = 1;
   std::uint64_t flush_failures_seen_ = 0;
+  pool::BootId life_boot_;       // of the boot in which the last life ran
+  bool merge_expected_ = false;  // a snapshot was deleted since cleanup was last waited for
   bool cloned_ = false;
   bool verbose_ = false;
   std::string error_;

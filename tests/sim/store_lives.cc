@@ -96,6 +96,10 @@ void StoreHarness::Open() {
 
 // False when it must be tried again, in another process.
 bool StoreHarness::OpenOnce(bool may_crash) {
+  if (world_.boot() == life_boot_ && meta_disk_->entry_count(pool::Table::kLog) > 0) {
+    SIM_PROBE("store: a log was there to replay after a process died");
+  }
+  life_boot_ = world_.boot();
   life_.process = world_.StartProcess();
   std::optional<absl::StatusOr<std::unique_ptr<replica::ReplicaStore>>> opened;
   const auto store = [](World* world, SimReactor* process,
