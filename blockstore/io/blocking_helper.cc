@@ -15,10 +15,9 @@ int Perform(const IoOp& op) {
   const int fd = static_cast<const KernelFile*>(op.file)->fd();
   const int mode = op.kind == IoOp::Kind::kDiscard ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
                                                    : FALLOC_FL_KEEP_SIZE;
-  const int rc = op.kind == IoOp::Kind::kFlush
-                     ? fdatasync(fd)
-                     : fallocate(fd, mode, static_cast<off_t>(op.offset),
-                                 static_cast<off_t>(op.size_bytes));
+  const int rc = op.kind == IoOp::Kind::kFlush ? fdatasync(fd)
+                                               : fallocate(fd, mode, static_cast<off_t>(op.offset),
+                                                           static_cast<off_t>(op.size_bytes));
   return rc == 0 ? 0 : -errno;
 }
 

@@ -109,8 +109,8 @@ class File {
   }
 
   // Reserves space for the range underneath, so that first writes into it neither wait for the file
-  // system to find some nor fail for want of it. Contents do not change. OK where there is nothing to
-  // reserve (a block device). -ENOSPC: the file system is full.
+  // system to find some nor fail for want of it. Contents do not change. OK where there is nothing
+  // to reserve (a block device). -ENOSPC: the file system is full.
   Awaiter Allocate(std::uint64_t offset, std::uint64_t size_bytes) {
     return {this, IoOp::Kind::kAllocate, offset, nullptr, size_bytes};
   }

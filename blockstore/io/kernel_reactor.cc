@@ -117,8 +117,9 @@ void KernelReactor::StartFileOp(IoOp* op) {
 bool KernelReactor::AbsorbResult(IoOp* op, int result) {
   if (result == -EAGAIN || result == -EINTR) return false;
   if (result < 0) {
-    // Both are advice: what cannot punch holes keeps the old bytes, as allowed, and what cannot reserve
-    // space finds it when it is written to. A block device refuses the latter with EOPNOTSUPP or ENODEV.
+    // Both are advice: what cannot punch holes keeps the old bytes, as allowed, and what cannot
+    // reserve space finds it when it is written to. A block device refuses the latter with
+    // EOPNOTSUPP or ENODEV.
     const bool advice = op->kind == IoOp::Kind::kDiscard || op->kind == IoOp::Kind::kAllocate;
     const bool refused = result == -EOPNOTSUPP || result == -ENODEV;
     op->result = advice && refused ? 0 : result;

@@ -44,6 +44,10 @@ class Checker {
   void JudgeLayers();
   void JudgeMemory();
   void JudgeAllocator();
+  absl::Status CheckCancelled() const {
+    if (options_.cancel == nullptr || !options_.cancel->load()) return absl::OkStatus();
+    return absl::CancelledError("the check of the pool was cancelled");
+  }
   io::Task<absl::Status> VerifyData();
   io::Task<absl::Status> VerifyExtent(Layer* layer, std::uint32_t extent);
   void Problem(std::string what) { report_.problems.push_back(std::move(what)); }
@@ -103,6 +107,7 @@ io::Task<absl::Status> Checker::ForEachPage(Table table, std::string prefix,
                                             void (Checker::*judge)(const Page& page)) {
   std::string after;
   while (true) {
+    CO_RETURN_IF_ERROR(CheckCancelled());
     absl::StatusOr<Page> page = co_await pool_->meta().Scan(table, prefix, after, kPageEntries);
     if (!page.ok()) co_return page.status();
     (this->*judge)(*page);
@@ -278,6 +283,7 @@ io::Task<absl::Status> Checker::VerifyData() {
   }
   for (const auto& [layer, extents] : work) {
     for (std::uint32_t extent : extents) {
+      CO_RETURN_IF_ERROR(CheckCancelled());
       CO_RETURN_IF_ERROR(co_await VerifyExtent(layer, extent));
     }
   }

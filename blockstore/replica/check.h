@@ -5,6 +5,7 @@
 // volumes are not created, deleted or snapshotted meanwhile, and what is written meanwhile is
 // judged only where it can be.
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@ namespace keelson::replica {
 struct CheckOptions {
   bool verify_data = false;  // also read every present block and compare its checksum
   bool repair = false;  // drop orphans (checksums, notes, map entries of layers that do not exist)
+  // When set to true by anyone (from any thread) the check ends soon with CANCELLED. May be null.
+  const std::atomic<bool>* cancel = nullptr;
 };
 
 struct CheckReport {

@@ -110,6 +110,7 @@ int RunDaemon(const DaemonOptions& options) {
 
   WaitForStopSignal();
   StartStopWatchdog();
+  (*node)->CancelChecks();
   frontends->server->Shutdown(kCallPatience);
   Metrics::Abandon(std::move(frontends->metrics));
   (*node)->Stop();

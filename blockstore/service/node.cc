@@ -255,6 +255,7 @@ absl::Status Node::CheckPool(const v1::CheckPoolRequest& request, v1::CheckPoolR
   replica::CheckOptions check;
   check.verify_data = request.verify_data();
   check.repair = request.repair();
+  check.cancel = &cancel_checks_;
   ASSIGN_OR_RETURN(const ChangeLock::Guard guard, slot->changes.Take("check pool", kPatience));
   ASSIGN_OR_RETURN(const replica::CheckReport report,
                    slot->shard->thread().Run([slot, check] { return slot->host->Check(check); }));

@@ -65,6 +65,8 @@ class Node {
   // Opens the pools and resumes the attachments of an earlier run. A pool that does not open is
   // logged and listed with its error; the others are served.
   void OpenPools();
+  // Pool checks under way end soon with CANCELLED, and none begins: the daemon is about to stop.
+  void CancelChecks() { cancel_checks_ = true; }
   // Ends everything in order; the attachments are resumed by the next Start.
   void Stop();
 
@@ -138,6 +140,7 @@ class Node {
   FileLock run_lock_;
   std::vector<std::unique_ptr<Shard>> shards_;
   std::atomic<bool> ready_{false};
+  std::atomic<bool> cancel_checks_{false};
   ChangeLock pool_creation_;
 
   std::mutex tables_mutex_;  // never held while waiting for a reactor

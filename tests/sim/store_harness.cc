@@ -20,7 +20,7 @@ StoreHarness::Knobs StoreHarness::DrawKnobs(Random* random) {
   knobs.volume_blocks_max = 256 * random->Between(1, random->Chance(0.1) ? 32 : 6);
   knobs.io_blocks_max = random->Coin() ? 8 : 64;
   knobs.depth_max = random->Between(1, 8);
-  knobs.actions = random->Between(30, random->Chance(0.2) ? 1000 : 300);
+  knobs.actions = random->Between(30, random->Chance(0.2) ? 1500 : 500);
   knobs.steps_between_max = random->Coin() ? 8 : 60;
   knobs.generation_interval_ns = random->Coin() ? 2'000'000 : 5'000'000'000;
   knobs.kills = random->Chance(0.7);
@@ -128,8 +128,8 @@ void StoreHarness::Act() {
   Random& random = world_.random();
   const std::uint64_t dice = random.Below(200);
   if (PoolFailed() ? random.Chance(0.15) : dice < 6) return EndLife();
-  if (dice < 9 && knobs_.flips && !PoolFailed()) return FlipABit();
-  if (dice < 12) return CheckSpace();
+  if (dice < 10 && knobs_.flips && !PoolFailed()) return FlipABit();
+  if (dice < 13) return CheckSpace();
   VolumeModel* const volume = RandomVolume();
   if (volume != nullptr) return ActOnVolume(volume);
   if (change_ != nullptr || PoolFailed()) return;

@@ -123,6 +123,7 @@ class StoreHarness {
   void CheckTables();
   void VerifyVolumes(bool all);
   void FlipABit();
+  bool FlipABitOf(const VolumeModel& volume, std::uint64_t block, const BlockHistory& history);
 
   // store_io.cc: reads, writes, trims, flushes
   void StartRandomIo(VolumeModel* volume);

@@ -273,44 +273,58 @@ void StoreHarness::VerifyVolumes(bool all) {
 void StoreHarness::FlipABit() {
   Drain();
   if (Failed() || PoolFailed()) return;
-  Random& random = world_.random();
   VolumeModel* const volume = RandomVolume();
   if (volume == nullptr || !volume->attached || volume->blocks.empty()) return;
+  if (!world_.RunTask(life_.store->WaitForCleanup())) return Fail("WaitForCleanup hangs");
+  // After a crash, what was not clean is known only once it has been read again.
+  if (PoolFailed() || !life_.engines.at(volume->name)->reconciled()) return;
   Change roll;
   roll.kind = ChangeKind::kRoll;
   roll.volume = volume->name;
   FinishChange(std::move(roll));
   if (Failed() || PoolFailed()) return;
-  // After a crash, what was not clean is known only once it has been read again.
-  if (!life_.engines.at(volume->name)->reconciled()) return;
-  auto it = volume->blocks.lower_bound(random.Below(volume->size_blocks));
-  if (it == volume->blocks.end()) it = volume->blocks.begin();
-  const std::vector<BlockHistory::Entry> visible = it->second.Visible(model_.now());
-  const auto changed =
-      volume->region_changed.find(it->first * kModelBlockBytes / pool::kRegionBytes);
-  if (visible.size() != 1 || visible[0].version == kZeroes ||
-      visible[0].state != BlockHistory::State::kDone || changed == volume->region_changed.end() ||
-      changed->second >= volume->rolled || volume->unclean.contains(changed->first)) {
-    return;
+  if (knobs_.disk.read_error == 0) volume->unclean.clear();
+  for (int attempt = 0; attempt < 8; ++attempt) {
+    auto it = volume->blocks.lower_bound(world_.random().Below(volume->size_blocks));
+    if (it == volume->blocks.end()) it = volume->blocks.begin();
+    if (FlipABitOf(*volume, it->first, it->second)) {
+      if (world_.random().Coin()) StartIo(IoKind::kRead, volume, it->first, 1, false);
+      return;
+    }
   }
-  const auto place = std::pair(it->first, visible[0].version);
-  if (model_.flips().contains(place)) return;
+}
+
+// False, and nothing done, when the block's content or its checksum may be unknown.
+bool StoreHarness::FlipABitOf(const VolumeModel& volume, std::uint64_t block,
+                              const BlockHistory& history) {
+  const std::vector<BlockHistory::Entry> visible = history.Visible(model_.now());
+  const std::uint64_t region = block * kModelBlockBytes / pool::kRegionBytes;
+  const auto changed = volume.region_changed.find(region);
+  if (visible.size() != 1 || visible[0].version == kZeroes ||
+      visible[0].state != BlockHistory::State::kDone || changed == volume.region_changed.end() ||
+      changed->second >= volume.rolled || volume.unclean.contains(region)) {
+    return false;
+  }
+  const auto place = std::pair(block, visible[0].version);
+  if (model_.flips().contains(place)) return false;
   std::vector<std::byte> content(kModelBlockBytes);
-  model_.versions().Fill(place.second, place.first, content);
-  const auto bit = static_cast<std::uint32_t>(random.Below(kModelBlockBytes * 8));
+  model_.versions().Fill(place.second, block, content);
+  const auto bit = static_cast<std::uint32_t>(world_.random().Below(kModelBlockBytes * 8));
   bool flipped = false;
-  for (std::uint64_t block = 0; block < disk_->block_count(); ++block) {
-    if (std::memcmp(disk_->Current(block).data(), content.data(), kModelBlockBytes) != 0) continue;
-    disk_->FlipBit(block, bit);
-    Tell(absl::StrCat("bit ", bit, " of disk block ", block, " flips: block ", place.first, " of ",
-                      volume->name));
+  for (std::uint64_t at = 0; at < disk_->block_count(); ++at) {
+    if (std::memcmp(disk_->Current(at).data(), content.data(), kModelBlockBytes) != 0) continue;
+    disk_->FlipBit(at, bit);
+    Tell(absl::StrCat("bit ", bit, " of disk block ", at, " flips: block ", block, " of ",
+                      volume.name));
     flipped = true;
   }
-  if (!flipped)
-    return Fail(
-        absl::StrCat("block ", place.first, " of ", volume->name, " is nowhere on the disk"));
+  if (!flipped) {
+    Fail(absl::StrCat("block ", block, " of ", volume.name, " is nowhere on the disk"));
+    return true;
+  }
   SIM_PROBE("store: a bit was flipped");
-  model_.flips()[place] = {bit, true};
+  model_.flips()[place] = Flip{bit, /*known=*/true, /*fragile=*/false};
+  return true;
 }
 
 }  // namespace keelson::sim

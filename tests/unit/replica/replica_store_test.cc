@@ -186,6 +186,13 @@ TEST_F(ReplicaStoreTest, ReadsOfANewVolumeNeverShowADeletedOnesData) {
   }
 }
 
+TEST_F(ReplicaStoreTest, ACancelledCheckEndsAndSaysSo) {
+  Create("v", 4 * kMiB);
+  const std::atomic<bool> cancel{true};
+  EXPECT_EQ(Must(CheckPool(&store(), {.verify_data = true, .cancel = &cancel})).status().code(),
+            absl::StatusCode::kCancelled);
+}
+
 TEST_F(ReplicaStoreTest, CheckFindsAndRemovesAnOrphanChecksum) {
   pool::SumRecord record;
   record.owner = {{99}, 0};
