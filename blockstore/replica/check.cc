@@ -7,6 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/status.h"
+#include "blockstore/pool/meta_scan.h"
 #include "blockstore/pool/records.pb.h"
 
 namespace keelson::replica {
@@ -17,10 +18,7 @@ using pool::ExtentState;
 using pool::kBlockBytes;
 using pool::kBlocksPerExtent;
 using pool::kNoExtent;
-using pool::MetaEntry;
 using pool::Table;
-
-constexpr std::size_t kPageEntries = 4096;
 
 // One run of the check over one pool.
 class Checker {
@@ -30,16 +28,12 @@ class Checker {
   io::Task<absl::StatusOr<CheckReport>> Run();
 
  private:
-  using Page = std::vector<MetaEntry>;
-  // Goes through a table page by page; each page is judged without waiting.
-  io::Task<absl::Status> ForEachPage(Table table, std::string prefix,
-                                     void (Checker::*judge)(const Page& page));
-  void JudgeReplicas(const Page& page);
-  void JudgeClean(const Page& page);
-  void JudgeMap(const Page& page);
-  void JudgeNotes(const Page& page);
-  void JudgeSums(const Page& page);
+  using Judge = void (Checker::*)(const std::string& key, const std::string& value);
+  io::Task<absl::Status> ForEach(Table table, std::string_view prefix, Judge judge);
+  void JudgeReplica(const std::string& key, const std::string& value);
+  void JudgeClean(const std::string& key, const std::string& value);
   void JudgeMapEntry(const std::string& key_bytes, const std::string& value);
+  void JudgeNote(const std::string& key_bytes, const std::string& value);
   void JudgeSum(const std::string& key_bytes, const std::string& value);
   void JudgeLayers();
   void JudgeMemory();
@@ -82,18 +76,17 @@ io::Task<absl::StatusOr<CheckReport>> Checker::Run() {
   CO_RETURN_IF_ERROR(co_await pool_->changes().Flush());
   infos_ = store_->List();
   JudgeLayers();
-  CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kObjects, std::string(pool::kReplicaPrefix),
-                                          &Checker::JudgeReplicas));
   CO_RETURN_IF_ERROR(
-      co_await ForEachPage(Table::kObjects, std::string(pool::kCleanPrefix), &Checker::JudgeClean));
-  CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kMap, std::string(), &Checker::JudgeMap));
+      co_await ForEach(Table::kObjects, pool::kReplicaPrefix, &Checker::JudgeReplica));
+  CO_RETURN_IF_ERROR(co_await ForEach(Table::kObjects, pool::kCleanPrefix, &Checker::JudgeClean));
+  CO_RETURN_IF_ERROR(co_await ForEach(Table::kMap, "", &Checker::JudgeMapEntry));
   // The rest is judged in one go with the map's last page: under writes it may have moved on.
   if (!pool_->changes().has_unflushed()) {
     JudgeMemory();
     JudgeAllocator();
   }
-  CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kNotes, std::string(), &Checker::JudgeNotes));
-  CO_RETURN_IF_ERROR(co_await ForEachPage(Table::kSums, std::string(), &Checker::JudgeSums));
+  CO_RETURN_IF_ERROR(co_await ForEach(Table::kNotes, "", &Checker::JudgeNote));
+  CO_RETURN_IF_ERROR(co_await ForEach(Table::kSums, "", &Checker::JudgeSum));
   if (options_.verify_data) {
     CO_RETURN_IF_ERROR(co_await VerifyData());
   }
@@ -103,17 +96,12 @@ io::Task<absl::StatusOr<CheckReport>> Checker::Run() {
   co_return std::move(report_);
 }
 
-io::Task<absl::Status> Checker::ForEachPage(Table table, std::string prefix,
-                                            void (Checker::*judge)(const Page& page)) {
-  std::string after;
-  while (true) {
-    CO_RETURN_IF_ERROR(CheckCancelled());
-    absl::StatusOr<Page> page = co_await pool_->meta().Scan(table, prefix, after, kPageEntries);
-    if (!page.ok()) co_return page.status();
-    (this->*judge)(*page);
-    if (page->size() < kPageEntries) co_return absl::OkStatus();
-    after = page->back().first;
-  }
+io::Task<absl::Status> Checker::ForEach(Table table, std::string_view prefix, Judge judge) {
+  const auto visit = [this, judge](const std::string& key, const std::string& value) {
+    (this->*judge)(key, value);
+    return CheckCancelled();
+  };
+  co_return co_await pool::ForEachEntry(&pool_->meta(), table, std::string(prefix), visit);
 }
 
 void Checker::JudgeLayers() {
@@ -125,40 +113,29 @@ void Checker::JudgeLayers() {
   }
 }
 
-void Checker::JudgeReplicas(const Page& page) {
-  for (const auto& [key, value] : page) {
-    ++report_.replicas;
-    pool::ReplicaRecord record;
-    if (!record.ParseFromString(value)) {
-      Problem("a replica record does not parse");
-      continue;
-    }
-    if (store_->layers().Find({record.head_layer()}) == nullptr) {
-      Problem(absl::StrCat("volume ", record.volume_name(), " has no head layer"));
-    }
-    for (const pool::SnapshotRecord& snapshot : record.snapshots()) {
-      if (store_->layers().Find({snapshot.layer_number()}) == nullptr) {
-        Problem(absl::StrCat("snapshot ", snapshot.name(), " of volume ", record.volume_name(),
-                             " has no layer"));
-      }
+void Checker::JudgeReplica(const std::string& /*key*/, const std::string& value) {
+  ++report_.replicas;
+  pool::ReplicaRecord record;
+  if (!record.ParseFromString(value)) return Problem("a replica record does not parse");
+  if (store_->layers().Find({record.head_layer()}) == nullptr) {
+    Problem(absl::StrCat("volume ", record.volume_name(), " has no head layer"));
+  }
+  for (const pool::SnapshotRecord& snapshot : record.snapshots()) {
+    if (store_->layers().Find({snapshot.layer_number()}) == nullptr) {
+      Problem(absl::StrCat("snapshot ", snapshot.name(), " of volume ", record.volume_name(),
+                           " has no layer"));
     }
   }
 }
 
-void Checker::JudgeClean(const Page& page) {
-  for (const auto& [key, value] : page) {
-    const absl::StatusOr<std::uint64_t> number = pool::DecodeObjectKey(pool::kCleanPrefix, key);
-    bool known = false;
-    for (const ReplicaInfo& info : infos_) {
-      Replica* replica = store_->Find(info.id);
-      known |= number.ok() && replica != nullptr && replica->number().value == *number;
-    }
-    if (!known) Orphan(Table::kObjects, key, "a clean generation of no replica");
+void Checker::JudgeClean(const std::string& key, const std::string& /*value*/) {
+  const absl::StatusOr<std::uint64_t> number = pool::DecodeObjectKey(pool::kCleanPrefix, key);
+  bool known = false;
+  for (const ReplicaInfo& info : infos_) {
+    Replica* replica = store_->Find(info.id);
+    known |= number.ok() && replica != nullptr && replica->number().value == *number;
   }
-}
-
-void Checker::JudgeMap(const Page& page) {
-  for (const auto& [key, value] : page) JudgeMapEntry(key, value);
+  if (!known) Orphan(Table::kObjects, key, "a clean generation of no replica");
 }
 
 void Checker::JudgeMapEntry(const std::string& key_bytes, const std::string& value) {
@@ -226,28 +203,18 @@ void Checker::JudgeAllocator() {
   }
 }
 
-void Checker::JudgeNotes(const Page& page) {
-  for (const auto& [key_bytes, value] : page) {
-    const auto key = pool::DecodeNoteKey(key_bytes);
-    const absl::StatusOr<pool::Generation> generation = pool::DecodeGeneration(value);
-    if (!key.ok() || !generation.ok()) {
-      Problem("a region note does not parse");
-      continue;
-    }
-    Layer* layer = store_->layers().Find(key->first);
-    if (layer == nullptr) {
-      Orphan(Table::kNotes, key_bytes,
-             absl::StrCat("the note of region ", key->second, " of layer ", key->first.value,
-                          ", which does not exist"));
-    } else if (layer->notes().Get(key->second) < *generation) {
-      Problem(absl::StrCat("the note of region ", key->second, " of layer ", key->first.value,
-                           " is newer in the metadata store than in memory"));
-    }
+void Checker::JudgeNote(const std::string& key_bytes, const std::string& value) {
+  const auto key = pool::DecodeNoteKey(key_bytes);
+  const absl::StatusOr<pool::Generation> generation = pool::DecodeGeneration(value);
+  if (!key.ok() || !generation.ok()) return Problem("a region note does not parse");
+  const std::string what =
+      absl::StrCat("the note of region ", key->second, " of layer ", key->first.value);
+  Layer* layer = store_->layers().Find(key->first);
+  if (layer == nullptr) {
+    Orphan(Table::kNotes, key_bytes, absl::StrCat(what, ", which does not exist"));
+  } else if (layer->notes().Get(key->second) < *generation) {
+    Problem(absl::StrCat(what, " is newer in the metadata store than in memory"));
   }
-}
-
-void Checker::JudgeSums(const Page& page) {
-  for (const auto& [key, value] : page) JudgeSum(key, value);
 }
 
 void Checker::JudgeSum(const std::string& key_bytes, const std::string& value) {

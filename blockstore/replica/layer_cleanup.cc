@@ -143,7 +143,10 @@ io::Task<absl::Status> LayerCleanup::Merge(Layer* layer, Layer* child, Replica* 
     CO_RETURN_IF_ERROR(co_await Prepare(layer, child, extents[i], &moves[i]));
   }
   absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
-    for (Move& move : moves) Apply(layer, child, &move);
+    for (Move& move : moves) {
+      Apply(layer, child, &move);
+      PutChecksums(child, writer, move, batch);
+    }
     if (layer->extent_count() > 0) return;
     LayerTable::SetParent(child, layer->parent());
     RemoveLayer(layer, batch);
@@ -241,6 +244,22 @@ void LayerCleanup::Apply(Layer* layer, Layer* child, Move* move) {
   }
   pool_->changes().Changed({layer->number(), extent});
   pool_->changes().Changed({child->number(), extent});
+}
+
+void LayerCleanup::PutChecksums(const Layer* child, const Replica* writer, const Move& move,
+                                MetaBatch* batch) {
+  if (!move.checksums) return;
+  pool::SumRecord record;
+  record.owner = {child->number(), move.extent};
+  record.generation = child->ChecksumsValidFrom(move.extent);
+  record.known = move.checksums->known & move.child.present;
+  record.crc32c = move.checksums->crc32c;
+  // A region that is written in an interval still open has no checksums on disk (R17).
+  if (writer != nullptr && record.generation > writer->clean_generation()) return;
+  if (!record.known.Any()) return;
+  std::string value;
+  pool::EncodeSumRecord(record, &value);
+  batch->Put(Table::kSums, pool::EncodeSumKey(move.child.pool_extent), value);
 }
 
 }  // namespace keelson::replica

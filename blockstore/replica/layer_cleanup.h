@@ -43,6 +43,10 @@ class LayerCleanup {
   io::Task<absl::Status> Prepare(Layer* layer, Layer* child, std::uint32_t extent, Move* move);
   io::Task<absl::Status> Copy(const Layer* layer, std::uint32_t from, std::uint32_t to, Move* move);
   void Apply(Layer* layer, Layer* child, Move* move);
+  // The checksums of what the child took over, stored with the move itself: until the next
+  // generation ends nothing else would, and a crash before that would forget them for good.
+  void PutChecksums(const Layer* child, const Replica* writer, const Move& move,
+                    pool::MetaBatch* batch);
   std::vector<std::uint32_t> NextExtents(const Layer* layer, std::size_t count_max);
   void RemoveLayer(Layer* layer, pool::MetaBatch* batch);
 

@@ -5,15 +5,13 @@
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
+#include "blockstore/pool/meta_scan.h"
 #include "blockstore/pool/records.pb.h"
 
 namespace keelson::replica {
 namespace {
 
-using pool::MetaEntry;
 using pool::Table;
-
-constexpr std::size_t kPageEntries = 4096;
 
 absl::StatusOr<pool::Generation> FromRecord(const pool::GenerationRecord& record) {
   pool::Generation generation;
@@ -35,52 +33,55 @@ absl::Status Damaged(std::string what) {
 }  // namespace
 
 io::Task<absl::Status> StoreLoader::Load() {
-  CO_RETURN_IF_ERROR(co_await LoadLayers());
-  CO_RETURN_IF_ERROR(co_await LoadReplicas());
+  CO_RETURN_IF_ERROR(
+      co_await ForEach(Table::kObjects, pool::kLayerPrefix, &StoreLoader::LoadLayer));
+  CO_RETURN_IF_ERROR(LinkLayers());
+  CO_RETURN_IF_ERROR(
+      co_await ForEach(Table::kObjects, pool::kReplicaPrefix, &StoreLoader::LoadReplica));
   CO_RETURN_IF_ERROR(co_await LoadClean());
-  CO_RETURN_IF_ERROR(co_await LoadMaps());
-  CO_RETURN_IF_ERROR(co_await LoadNotes());
-  CO_RETURN_IF_ERROR(co_await ReplayLog());
+  CO_RETURN_IF_ERROR(co_await ForEach(Table::kMap, "", &StoreLoader::LoadMapEntry));
+  CO_RETURN_IF_ERROR(co_await ForEach(Table::kNotes, "", &StoreLoader::LoadNote));
+  CO_RETURN_IF_ERROR(co_await ForEach(Table::kLog, "", &StoreLoader::ReplayRecord));
   CO_RETURN_IF_ERROR(MarkUsedExtents());
   co_return co_await Finish();
 }
 
-io::Task<absl::Status> StoreLoader::LoadLayers() {
-  std::vector<std::pair<Layer*, pool::LayerNumber>> parents;
-  std::string after;
-  const std::string prefix(pool::kLayerPrefix);
-  while (true) {
-    absl::StatusOr<std::vector<MetaEntry>> page =
-        co_await pool_->meta().Scan(Table::kObjects, prefix, after, kPageEntries);
-    if (!page.ok()) co_return page.status();
-    for (const auto& [key, value] : *page) {
-      CO_ASSIGN_OR_RETURN(const std::uint64_t number, pool::DecodeObjectKey(prefix, key));
-      pool::LayerRecord record;
-      if (!record.ParseFromString(value)) {
-        co_return Damaged(absl::StrCat("the record of layer ", number, " does not parse"));
-      }
-      Layer* layer = store_->layers_.Add({number}, {record.owner_replica()});
-      if (record.has_sealed()) {
-        CO_ASSIGN_OR_RETURN(const pool::Generation sealed, FromRecord(record.sealed()));
-        layer->Seal(sealed);
-      }
-      if (record.parent() != 0) parents.emplace_back(layer, pool::LayerNumber{record.parent()});
-    }
-    if (page->size() < kPageEntries) break;
-    after = page->back().first;
+io::Task<absl::Status> StoreLoader::ForEach(Table table, std::string_view prefix, Visit visit) {
+  const auto call = [this, visit](const std::string& key, const std::string& value) {
+    return (this->*visit)(key, value);
+  };
+  co_return co_await pool::ForEachEntry(&pool_->meta(), table, std::string(prefix), call);
+}
+
+absl::Status StoreLoader::LoadLayer(const std::string& key, const std::string& value) {
+  ASSIGN_OR_RETURN(const std::uint64_t number, pool::DecodeObjectKey(pool::kLayerPrefix, key));
+  pool::LayerRecord record;
+  if (!record.ParseFromString(value)) {
+    return Damaged(absl::StrCat("the record of layer ", number, " does not parse"));
   }
-  for (const auto& [layer, parent_number] : parents) {
+  Layer* layer = store_->layers_.Add({number}, {record.owner_replica()});
+  if (record.has_sealed()) {
+    ASSIGN_OR_RETURN(const pool::Generation sealed, FromRecord(record.sealed()));
+    layer->Seal(sealed);
+  }
+  if (record.parent() != 0) parents_.emplace_back(layer, pool::LayerNumber{record.parent()});
+  return absl::OkStatus();
+}
+
+absl::Status StoreLoader::LinkLayers() {
+  for (const auto& [layer, parent_number] : parents_) {
     Layer* parent = store_->layers_.Find(parent_number);
     if (parent == nullptr || parent == layer || parent_number > layer->number()) {
-      co_return Damaged(absl::StrCat("layer ", layer->number().value, " has the parent ",
-                                     parent_number.value, ", which cannot be"));
+      return Damaged(absl::StrCat("layer ", layer->number().value, " has the parent ",
+                                  parent_number.value, ", which cannot be"));
     }
     LayerTable::SetParent(layer, parent);
   }
-  co_return absl::OkStatus();
+  return absl::OkStatus();
 }
 
-absl::Status StoreLoader::LoadReplica(std::uint64_t number, const std::string& value) {
+absl::Status StoreLoader::LoadReplica(const std::string& key, const std::string& value) {
+  ASSIGN_OR_RETURN(const std::uint64_t number, pool::DecodeObjectKey(pool::kReplicaPrefix, key));
   pool::ReplicaRecord record;
   if (!record.ParseFromString(value)) {
     return Damaged(absl::StrCat("the record of replica ", number, " does not parse"));
@@ -117,23 +118,6 @@ absl::Status StoreLoader::LoadReplica(std::uint64_t number, const std::string& v
   return absl::OkStatus();
 }
 
-io::Task<absl::Status> StoreLoader::LoadReplicas() {
-  std::string after;
-  const std::string prefix(pool::kReplicaPrefix);
-  while (true) {
-    absl::StatusOr<std::vector<MetaEntry>> page =
-        co_await pool_->meta().Scan(Table::kObjects, prefix, after, kPageEntries);
-    if (!page.ok()) co_return page.status();
-    for (const auto& [key, value] : *page) {
-      CO_ASSIGN_OR_RETURN(const std::uint64_t number, pool::DecodeObjectKey(prefix, key));
-      CO_RETURN_IF_ERROR(LoadReplica(number, value));
-    }
-    if (page->size() < kPageEntries) break;
-    after = page->back().first;
-  }
-  co_return absl::OkStatus();
-}
-
 io::Task<absl::Status> StoreLoader::LoadClean() {
   for (auto& [id, replica] : store_->replicas_) {
     absl::StatusOr<std::optional<std::string>> stored = co_await pool_->meta().Get(
@@ -145,68 +129,33 @@ io::Task<absl::Status> StoreLoader::LoadClean() {
   co_return absl::OkStatus();
 }
 
-io::Task<absl::Status> StoreLoader::LoadMaps() {
-  std::string after;
-  while (true) {
-    absl::StatusOr<std::vector<MetaEntry>> page =
-        co_await pool_->meta().Scan(Table::kMap, std::string(), after, kPageEntries);
-    if (!page.ok()) co_return page.status();
-    for (const auto& [key_bytes, value] : *page) {
-      CO_ASSIGN_OR_RETURN(const pool::MapKey key, pool::DecodeMapKey(key_bytes));
-      CO_ASSIGN_OR_RETURN(const pool::ExtentState state, pool::DecodeExtentState(value));
-      Layer* layer = store_->layers_.Find(key.layer);
-      if (layer != nullptr) {
-        layer->Put(key.extent, state);
-        continue;
-      }
-      KEEL_LOG_ERROR(
-          "event=orphan_map_entry pool={} layer={} extent={} action=\"run keelctl pool check "
-          "--repair\"",
-          pool_->id().ToString(), key.layer.value, key.extent);
-      if (state.pool_extent != pool::kNoExtent) orphan_extents_.push_back(state.pool_extent);
-    }
-    if (page->size() < kPageEntries) break;
-    after = page->back().first;
+absl::Status StoreLoader::LoadMapEntry(const std::string& key_bytes, const std::string& value) {
+  ASSIGN_OR_RETURN(const pool::MapKey key, pool::DecodeMapKey(key_bytes));
+  ASSIGN_OR_RETURN(const pool::ExtentState state, pool::DecodeExtentState(value));
+  Layer* layer = store_->layers_.Find(key.layer);
+  if (layer != nullptr) {
+    layer->Put(key.extent, state);
+    return absl::OkStatus();
   }
-  co_return absl::OkStatus();
+  KEEL_LOG_ERROR(
+      "event=orphan_map_entry pool={} layer={} extent={} action=\"run keelctl pool check "
+      "--repair\"",
+      pool_->id().ToString(), key.layer.value, key.extent);
+  if (state.pool_extent != pool::kNoExtent) orphan_extents_.push_back(state.pool_extent);
+  return absl::OkStatus();
 }
 
-io::Task<absl::Status> StoreLoader::LoadNotes() {
-  std::string after;
-  while (true) {
-    absl::StatusOr<std::vector<MetaEntry>> page =
-        co_await pool_->meta().Scan(Table::kNotes, std::string(), after, kPageEntries);
-    if (!page.ok()) co_return page.status();
-    for (const auto& [key, value] : *page) {
-      CO_ASSIGN_OR_RETURN(const auto layer_and_region, pool::DecodeNoteKey(key));
-      CO_ASSIGN_OR_RETURN(const pool::Generation generation, pool::DecodeGeneration(value));
-      Layer* layer = store_->layers_.Find(layer_and_region.first);
-      if (layer != nullptr) layer->notes().Set(layer_and_region.second, generation);
-    }
-    if (page->size() < kPageEntries) break;
-    after = page->back().first;
-  }
-  co_return absl::OkStatus();
+absl::Status StoreLoader::LoadNote(const std::string& key, const std::string& value) {
+  ASSIGN_OR_RETURN(const auto layer_and_region, pool::DecodeNoteKey(key));
+  ASSIGN_OR_RETURN(const pool::Generation generation, pool::DecodeGeneration(value));
+  Layer* layer = store_->layers_.Find(layer_and_region.first);
+  if (layer != nullptr) layer->notes().Set(layer_and_region.second, generation);
+  return absl::OkStatus();
 }
 
-io::Task<absl::Status> StoreLoader::ReplayLog() {
-  std::string after;
-  while (true) {
-    absl::StatusOr<std::vector<MetaEntry>> page =
-        co_await pool_->meta().Scan(Table::kLog, std::string(), after, kPageEntries);
-    if (!page.ok()) co_return page.status();
-    for (const auto& [key, value] : *page) {
-      CO_ASSIGN_OR_RETURN(const std::uint64_t sequence, pool::DecodeLogKey(key));
-      CO_ASSIGN_OR_RETURN(const pool::LogRecord record, pool::DecodeLogRecord(value));
-      CO_RETURN_IF_ERROR(ReplayRecord(sequence, record));
-    }
-    if (page->size() < kPageEntries) break;
-    after = page->back().first;
-  }
-  co_return absl::OkStatus();
-}
-
-absl::Status StoreLoader::ReplayRecord(std::uint64_t sequence, const pool::LogRecord& record) {
+absl::Status StoreLoader::ReplayRecord(const std::string& key, const std::string& value) {
+  ASSIGN_OR_RETURN(const std::uint64_t sequence, pool::DecodeLogKey(key));
+  ASSIGN_OR_RETURN(const pool::LogRecord record, pool::DecodeLogRecord(value));
   // The first flush deletes it, whether it counted or not.
   pool_->changes().AdoptLogKey(sequence);
   if (record.incarnation != pool_->incarnation()) return absl::OkStatus();

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,19 +22,22 @@ class StoreLoader {
   io::Task<absl::Status> Load();
 
  private:
-  io::Task<absl::Status> LoadLayers();
-  io::Task<absl::Status> LoadReplicas();
+  // Judges one entry of a table.
+  using Visit = absl::Status (StoreLoader::*)(const std::string& key, const std::string& value);
+  io::Task<absl::Status> ForEach(pool::Table table, std::string_view prefix, Visit visit);
+  absl::Status LoadLayer(const std::string& key, const std::string& value);
+  absl::Status LinkLayers();
+  absl::Status LoadReplica(const std::string& key, const std::string& value);
   io::Task<absl::Status> LoadClean();
-  io::Task<absl::Status> LoadMaps();
-  io::Task<absl::Status> LoadNotes();
-  io::Task<absl::Status> ReplayLog();
-  absl::Status LoadReplica(std::uint64_t number, const std::string& value);
-  absl::Status ReplayRecord(std::uint64_t sequence, const pool::LogRecord& record);
+  absl::Status LoadMapEntry(const std::string& key_bytes, const std::string& value);
+  absl::Status LoadNote(const std::string& key, const std::string& value);
+  absl::Status ReplayRecord(const std::string& key, const std::string& value);
   absl::Status MarkUsedExtents();
   io::Task<absl::Status> Finish();
 
   ReplicaStore* store_;  // outlives the loader
   pool::Pool* pool_;
+  std::vector<std::pair<Layer*, pool::LayerNumber>> parents_;  // by number, until all are loaded
   std::vector<std::uint32_t> orphan_extents_;    // of map entries whose layer does not exist
   std::vector<std::uint32_t> replaced_extents_;  // that a replayed change took out of a map
   std::uint64_t replayed_ = 0;

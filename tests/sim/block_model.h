@@ -32,6 +32,11 @@ class Versions {
   // A block a crash has torn: each sector of another version.
   Version NewMix(const std::array<Version, kSectorsPerBlock>& sectors);
 
+  // True when one write to the volume of `tag` made it.
+  bool IsOf(Version version, std::uint64_t tag) const {
+    return version != kZeroes && (version & kMix) == 0 && tags_[version] == tag;
+  }
+
   // The version that sector `sector` of a block of `version` shows.
   Version Sector(Version version, std::size_t sector) const;
   void Fill(Version version, std::uint64_t block, std::span<std::byte> into) const;

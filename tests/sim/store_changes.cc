@@ -76,10 +76,6 @@ void StoreHarness::StartChange(Change change) {
   if (change_->kind == ChangeKind::kDelete || change_->kind == ChangeKind::kDetach) DrainIo();
   if (Failed()) return;
   change_->began = model_.Tick();
-  if (change_->kind == ChangeKind::kDeleteSnapshot || change_->kind == ChangeKind::kDelete ||
-      change_->kind == ChangeKind::kVerifySnapshot) {
-    model_.MergeBegins();
-  }
   if (verbose_) Tell(absl::StrCat(Name(*change_), " begins"));
   RunChange(this, change_.get());
 }

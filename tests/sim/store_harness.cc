@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
+#include "blockstore/replica/check.h"
 #include "tests/sim/probe.h"
 
 namespace keelson::sim {
@@ -79,6 +80,13 @@ void StoreHarness::Tell(const std::string& what) const {
   if (!verbose_) return;
   std::fprintf(stderr, "%12.3f us  %s\n",
                static_cast<double>(world_.now_ns() % 1'000'000'000'000) / 1e3, what.c_str());
+}
+
+void StoreHarness::TellPool() {
+  if (!verbose_) return;
+  const auto lines = world_.RunTask(replica::DumpPool(life_.store.get()));
+  if (!lines.has_value() || !lines->ok()) return;
+  for (const std::string& line : **lines) Tell(line);
 }
 
 VolumeModel* StoreHarness::RandomVolume() {
@@ -196,6 +204,7 @@ void StoreHarness::CheckSpace() {
   // Clones may share, and keep, what neither shows, and an I/O error puts a merge off: only without
   // them is there an upper bound.
   if (!cloned_ && !DiskFaultsPossible() && used > model_.ExtentsMax()) {
+    TellPool();
     Fail(absl::StrCat("the pool uses ", used, " extents, the data needs at most ",
                       model_.ExtentsMax()));
   }

@@ -103,6 +103,7 @@ class StoreHarness {
   void Fail(const std::string& what);
   void FailHang(const std::string& what);
   void Tell(const std::string& what) const;
+  void TellPool();
   bool Failed() const { return !error_.empty(); }
   bool PoolFailed() const { return life_.store != nullptr && !life_.store->pool().health().ok(); }
   VolumeModel* RandomVolume();

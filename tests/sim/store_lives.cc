@@ -170,6 +170,7 @@ void StoreHarness::ResolveOpenChange(const Change& change,
       const SnapshotModel& source = model_.Find(change.source)->snapshots.at(change.snapshot);
       const std::uint64_t size = change.size_blocks == 0 ? source.size_blocks : change.size_blocks;
       model_.Add(change.volume, it->second.id, size)->blocks = source.blocks;
+      cloned_ = true;
       break;
     }
     case ChangeKind::kDelete:
@@ -278,11 +279,14 @@ void StoreHarness::FlipABit() {
   if (!world_.RunTask(life_.store->WaitForCleanup())) return Fail("WaitForCleanup hangs");
   // After a crash, what was not clean is known only once it has been read again.
   if (PoolFailed() || !life_.engines.at(volume->name)->reconciled()) return;
-  Change roll;
-  roll.kind = ChangeKind::kRoll;
-  roll.volume = volume->name;
-  FinishChange(std::move(roll));
-  if (Failed() || PoolFailed()) return;
+  // Twice: regions written in the generation that ends are noted in the next one right away.
+  for (int i = 0; i < 2; ++i) {
+    Change roll;
+    roll.kind = ChangeKind::kRoll;
+    roll.volume = volume->name;
+    FinishChange(std::move(roll));
+    if (Failed() || PoolFailed()) return;
+  }
   if (knobs_.disk.read_error == 0) volume->unclean.clear();
   for (int attempt = 0; attempt < 8; ++attempt) {
     auto it = volume->blocks.lower_bound(world_.random().Below(volume->size_blocks));
@@ -300,7 +304,7 @@ bool StoreHarness::FlipABitOf(const VolumeModel& volume, std::uint64_t block,
   const std::vector<BlockHistory::Entry> visible = history.Visible(model_.now());
   const std::uint64_t region = block * kModelBlockBytes / pool::kRegionBytes;
   const auto changed = volume.region_changed.find(region);
-  if (visible.size() != 1 || visible[0].version == kZeroes ||
+  if (visible.size() != 1 || !model_.versions().IsOf(visible[0].version, volume.tag) ||
       visible[0].state != BlockHistory::State::kDone || changed == volume.region_changed.end() ||
       changed->second >= volume.rolled || volume.unclean.contains(region)) {
     return false;
@@ -323,7 +327,7 @@ bool StoreHarness::FlipABitOf(const VolumeModel& volume, std::uint64_t block,
     return true;
   }
   SIM_PROBE("store: a bit was flipped");
-  model_.flips()[place] = Flip{bit, /*known=*/true, /*fragile=*/false};
+  model_.flips()[place] = Flip{bit, /*known=*/true};
   return true;
 }
 

@@ -161,10 +161,6 @@ bool StoreModel::MayBeLost(const BlockMap& blocks, std::uint64_t first, std::uin
   return false;
 }
 
-void StoreModel::MergeBegins() {
-  for (auto& [place, flip] : flips_) flip.fragile = true;
-}
-
 BlockMap StoreModel::Freeze(const VolumeModel& volume, std::uint64_t began, std::uint64_t now) {
   BlockMap frozen;
   for (const auto& [block, history] : volume.blocks) {
@@ -176,11 +172,10 @@ BlockMap StoreModel::Freeze(const VolumeModel& volume, std::uint64_t began, std:
 
 void StoreModel::ProcessDied() {
   const std::uint64_t now = Tick();
-  for (auto& [place, flip] : flips_) flip.known = flip.known && !flip.fragile;
   for (auto& [name, volume] : volumes_) {
     for (auto& [block, history] : volume->blocks) history.ProcessDied(now);
     for (auto& [region, changed] : volume->region_changed) {
-      if (changed >= volume->rolled) volume->unclean.insert(region);
+      volume->unclean.insert(region);
       changed = std::min(changed, now);
     }
     volume->attached = volume->busy = false;

@@ -36,7 +36,7 @@ struct VolumeModel {
   std::multiset<std::uint64_t> reads;  // when those in flight began
   std::map<std::uint64_t, std::uint64_t> region_changed;  // when the last change ended
   std::uint64_t rolled = 0;         // when the last complete RollGeneration began
-  std::set<std::uint64_t> unclean;  // regions that a crash caught between change and roll
+  std::set<std::uint64_t> unclean;  // regions that a crash may have caught unclean
 };
 
 // A bit of a block was flipped on the disk.
@@ -71,8 +71,6 @@ class StoreModel {
   bool MayBeLost(const BlockMap& blocks, std::uint64_t first, std::uint64_t count,
                  std::uint64_t began) const;
 
-  // A layer is about to be merged away.
-  void MergeBegins();
   static BlockMap Freeze(const VolumeModel& volume, std::uint64_t began, std::uint64_t now);
   // A process died; afterwards a power cut, or the loss of what a failed flush had covered.
   void ProcessDied();
