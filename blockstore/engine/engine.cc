@@ -177,6 +177,7 @@ io::Task<absl::StatusOr<pool::SnapshotId>> Engine::Snapshot(std::string name,
   // Everything in flight ends, everything new waits.
   RangeLock::Hold barrier(&ranges_, 0, UINT64_MAX, RangeLock::kExclusive);
   co_await barrier;
+  CO_RETURN_IF_ERROR(co_await replica_->SettleFailedWrites());
   const pool::ReplicaId id = replica_->id();
   absl::StatusOr<pool::SnapshotId> snapshot =
       co_await store_->Snapshot(id, std::move(name), created_unix_ns);
@@ -192,6 +193,7 @@ io::Task<absl::Status> Engine::Grow(std::uint64_t size_bytes) {
 io::Task<absl::Status> Engine::RollGeneration() {
   InFlight in_flight(this);
   io::AsyncMutex::Guard guard = co_await rolling_.Lock();
+  CO_RETURN_IF_ERROR(co_await replica_->SettleFailedWrites());
   pool::Generation next = replica_->generation();
   ++next.counter;
   co_return co_await EndGeneration(&next);
@@ -272,7 +274,8 @@ io::Task<absl::Status> Engine::Detach(bool keep_attached) {
   while (requests_in_flight_ > 0) co_await drained_.Wait();
   co_await gate_.Close();
   reactor.CancelTimer(&roll_timer_);  // the gate's last work may have armed it
-  absl::Status status = co_await EndGeneration(nullptr);
+  absl::Status status = co_await replica_->SettleFailedWrites();
+  if (status.ok()) status = co_await EndGeneration(nullptr);
   if (status.ok() && !keep_attached) status = co_await store_->EndAttachment(replica_->id());
   replica_->set_has_engine(false);
   detached_ = true;

@@ -68,7 +68,9 @@ io::Task<void> RegionNotes::Run() {
 std::vector<std::uint32_t> RegionNotes::Touched(const pool::Generation& generation) const {
   std::vector<std::uint32_t> regions;
   for (const auto& [region, note] : notes_) {
-    if (note.touched == generation) regions.push_back(region);
+    // Not one whose first writer is still taking its checksums into memory (Replica::NoteRegions):
+    // a later note would make the stored ones void under its hands.
+    if (note.touched == generation && note.wanted >= generation) regions.push_back(region);
   }
   std::sort(regions.begin(), regions.end());
   if (regions.size() > kCarriedMax) regions.resize(kCarriedMax);

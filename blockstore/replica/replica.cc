@@ -225,6 +225,7 @@ io::Task<absl::Status> Replica::WriteExtent(std::uint32_t extent, std::uint32_t 
       co_await pool_->data().Write(pool::Pool::DataOffset(pool_extent, first), from);
   if (!written.ok()) {
     if (!absl::IsResourceExhausted(written)) ++pool_->counters().io_errors;
+    failed_extents_.insert(extent);
     co_return written;
   }
   for (std::uint32_t i = 0; i < count; ++i) {
@@ -339,6 +340,33 @@ Replica::DataRun Replica::FindData(std::uint64_t offset, std::uint64_t size_byte
     offset += source.count * kBlockBytes;
   }
   return run;
+}
+
+io::Task<absl::Status> Replica::SettleFailedWrites() {
+  while (!failed_extents_.empty()) {
+    if (!pool_->health().ok()) co_return pool_->health();
+    const std::uint32_t extent = *failed_extents_.begin();
+    RangeLock::Hold hold(&extent_locks_, extent * kExtentBytes, (extent + 1) * kExtentBytes,
+                         RangeLock::kExclusive);
+    co_await hold;
+    failed_extents_.erase(extent);
+    ExtentState state;
+    if (!head_->Find(extent, &state) || state.pool_extent == kNoExtent) continue;
+    if (state.present.Any()) {
+      CO_RETURN_IF_ERROR(co_await ResumExtent(head_, extent));
+      continue;
+    }
+    pool_->changes().Freed(state.pool_extent);
+    pool_->checksums().Drop(state.pool_extent);
+    state.pool_extent = kNoExtent;
+    if (state.zeroed.Any()) {
+      head_->Put(extent, state);
+    } else {
+      head_->Erase(extent);
+    }
+    pool_->changes().Changed({head_->number(), extent});
+  }
+  co_return absl::OkStatus();
 }
 
 std::vector<std::uint32_t> Replica::UncleanRegions() const {

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,6 +45,11 @@ class Replica {
   // The range reads as zeroes; blocks and whole extents are freed. Never touches the data area.
   io::Task<absl::Status> Trim(std::uint64_t offset, std::uint64_t size_bytes,
                               pool::Generation generation);
+
+  // Settles what failed writes left behind: an extent none of whose blocks came to be is freed, and
+  // blocks that were not changed after all are read again for their checksums. The caller holds off
+  // snapshots; writers of the extents in hand wait.
+  io::Task<absl::Status> SettleFailedWrites();
 
   // A run of equal blocks from `offset` on, at most `size_bytes` long: data, or a hole.
   struct DataRun {
@@ -111,6 +117,7 @@ class Replica {
   bool has_engine_ = false;  // in this process
   // Writers share an extent; a trim or a merge has it alone.
   RangeLock extent_locks_;
+  std::set<std::uint32_t> failed_extents_;  // of the head, where a write failed
   io::AsyncMutex allocation_;
 };
 

@@ -158,6 +158,23 @@ TEST_F(EngineTest, AFirstWriteAfterASnapshotLeavesTheChecksumsOfTheSnapshotInFor
   EXPECT_EQ(Read(again, 1), '!');
 }
 
+TEST_F(EngineTest, AFailedFirstWriteGivesItsExtentBackAndAFailedOverwriteStaysVerified) {
+  Engine& engine = Attach("v");
+  ASSERT_TRUE(Write(engine, 4, 'q').ok());
+  disk().faults().write_full = 1;
+  EXPECT_EQ(Write(engine, 4, 'r').code(), absl::StatusCode::kResourceExhausted);
+  disk().faults().write_full = 0;
+  disk().faults().write_error = 1;
+  EXPECT_EQ(Write(engine, 300, 's').code(), absl::StatusCode::kInternal);
+  disk().faults().write_error = 0;
+  EXPECT_EQ(space().used_bytes, 2 * kMiB);
+  ASSERT_TRUE(Must(engine.RollGeneration()).ok());
+  EXPECT_EQ(space().used_bytes, kMiB);
+  EXPECT_EQ(Read(engine, 4), 'q');
+  disk().FlipBit(FindOnDisk('q'), 9);
+  EXPECT_EQ(Read(engine, 4), '!');
+}
+
 TEST_F(EngineTest, TrimFreesWholeExtentsAndReadsAsZeroes) {
   Engine& engine = Attach("v");
   ASSERT_TRUE(Write(engine, 0, 'a', 600).ok());
