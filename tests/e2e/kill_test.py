@@ -141,6 +141,10 @@ def one_kill(daemon, pool, model, chooser):
     thread = threading.Thread(target=writer.run)
     answers = model.answers
     thread.start()
+    # From the first answer on: until then there is nothing that could be lost.
+    patience = time.monotonic() + 30
+    while model.answers == answers and not writer.error and time.monotonic() < patience:
+        time.sleep(0.01)
     time.sleep(chooser.uniform(0.05, 1.2))
     daemon.kill()
     thread.join()
