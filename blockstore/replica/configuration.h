@@ -1,0 +1,114 @@
+#pragma once
+// Configuration: the record of who the members of a segment are and what each of them has, kept by
+// the members themselves (docs/protocol.md). The highest version that a majority accepted is in
+// force. A value type: no I/O, any thread.
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "blockstore/pool/ids.h"
+
+namespace keelson::replica {
+
+inline constexpr std::size_t kDataMembersMax = 5;
+inline constexpr std::size_t kMembersMax = 8;  // with witnesses, and while one is being exchanged
+inline constexpr std::size_t kSnapshotsMax = 1000;
+
+// Out: missed something; not written to. Syncing: written to while what it missed is copied; never
+// read from. InSync: has every acknowledged write. A witness is always Out: it has no data.
+enum class MemberState : std::uint8_t { kOut = 1, kSyncing = 2, kInSync = 3 };
+
+struct Member {
+  pool::PoolId pool;
+  pool::ReplicaId replica;
+  // Of the pool when the member was last prepared. Another one means that acknowledged writes may
+  // be gone (R3).
+  pool::Uuid incarnation;
+  std::string address;  // "host:port" of its data protocol; empty when it only is used locally
+  bool witness = false;
+  MemberState state = MemberState::kOut;
+  // While not InSync: everything up to this generation is in its data. Never rises until it is
+  // InSync again (R6).
+  pool::Generation in_sync_through;
+
+  bool SameReplica(const Member& other) const {
+    return pool == other.pool && replica == other.replica;
+  }
+  bool operator==(const Member&) const = default;
+};
+
+// Ordered: of the same segment the higher version is the newer one.
+struct ConfigurationVersion {
+  pool::Epoch epoch;
+  std::uint64_t counter = 0;
+  auto operator<=>(const ConfigurationVersion&) const = default;
+};
+
+struct ConfiguredSnapshot {
+  pool::SnapshotId id;
+  std::string name;
+  pool::Generation sealed;  // the last generation whose writes it holds
+  std::uint64_t size_bytes = 0;
+  std::int64_t created_unix_ns = 0;
+  // Every segment of the volume has it. One that is not is withdrawn by the next attach (R15).
+  bool complete = false;
+  bool operator==(const ConfiguredSnapshot&) const = default;
+};
+
+struct Configuration {
+  pool::VolumeId volume;
+  std::string volume_name;
+  std::uint32_t segment = 0;
+  ConfigurationVersion version;
+  std::vector<Member> members;
+  // The members before the change under way; empty when none is. Until this configuration is
+  // accepted by a majority of these too, it is not in force (R13).
+  std::vector<Member> predecessor;
+  std::vector<ConfiguredSnapshot> snapshots;  // oldest first
+  std::uint64_t size_bytes = 0;               // of the segment
+  // Everything up to this generation is equal and flushed on all InSync members (R10).
+  pool::Generation clean;
+  std::uint32_t min_in_sync = 1;
+  bool forced = false;  // made by an operator, without a majority (R14)
+
+  bool operator==(const Configuration&) const = default;
+
+  const Member* Find(const pool::PoolId& pool, const pool::ReplicaId& replica) const;
+  Member* Find(const pool::PoolId& pool, const pool::ReplicaId& replica);
+  std::size_t in_sync_count() const;
+  std::size_t data_member_count() const;
+};
+
+// The votes that make a majority of `members`.
+inline std::size_t MajorityOf(const std::vector<Member>& members) { return members.size() / 2 + 1; }
+
+// Whether `voted` (true for a member that voted) holds a majority of the configuration's members
+// and, while a change is under way, of its predecessor's.
+template <typename Voted>
+bool HasMajority(const Configuration& configuration, Voted voted) {
+  const auto enough = [&voted](const std::vector<Member>& members) {
+    std::size_t count = 0;
+    for (const Member& member : members) count += voted(member) ? 1 : 0;
+    return count >= MajorityOf(members);
+  };
+  return enough(configuration.members) &&
+         (configuration.predecessor.empty() || enough(configuration.predecessor));
+}
+
+// INVALID_ARGUMENT with the rule that is broken: no members or too many, the same replica twice, a
+// witness that is not Out, no data member, sizes and counts out of their range, no version.
+absl::Status Validate(const Configuration& configuration);
+
+// The bytes of records.proto's ConfigurationRecord, and back. Parse validates: INVALID_ARGUMENT.
+std::string Serialize(const Configuration& configuration);
+absl::StatusOr<Configuration> ParseConfiguration(std::string_view bytes);
+
+// One line for a log: version, members with states.
+std::string ToString(const Configuration& configuration);
+
+}  // namespace keelson::replica
