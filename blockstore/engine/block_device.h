@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "blockstore/io/task.h"
 
 namespace keelson::engine {
@@ -48,8 +49,10 @@ class BlockDevice {
 
   // The runs that cover [offset, offset + size_bytes), at most `runs_max` of them; the last run may
   // end before the range does, never after. At least one for a valid range.
-  virtual std::vector<BlockRun> Status(std::uint64_t offset, std::uint64_t size_bytes,
-                                       std::size_t runs_max) const = 0;
+  // Errors as for a read.
+  virtual io::Task<absl::StatusOr<std::vector<BlockRun>>> Status(std::uint64_t offset,
+                                                                 std::uint64_t size_bytes,
+                                                                 std::size_t runs_max) = 0;
 };
 
 }  // namespace keelson::engine

@@ -4,18 +4,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "blockstore/engine/local_ports.h"
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
+#include "blockstore/replica/names.h"
 
 namespace keelson::engine {
-namespace {
-
-using replica::RangeLock;
-
-// More unsaved checksums than this end a generation early, so that memory stays bounded.
-constexpr std::size_t kDirtyChecksumsMax = 16384;
-
-}  // namespace
 
 // Counts a request, so that Detach can wait for it.
 class Engine::InFlight {
@@ -31,58 +25,96 @@ class Engine::InFlight {
   Engine* engine_;
 };
 
-Engine::Engine(replica::ReplicaStore* store, replica::Replica* replica, EngineOptions options)
-    : store_(store), replica_(replica), options_(options) {
-  roll_timer_.owner = this;
-  roll_timer_.fire = [](io::TimerNode* timer) {
-    auto* engine = static_cast<Engine*>(timer->owner);
-    engine->gate_.Spawn(engine->TimedRoll());
-  };
+Engine::Engine(io::Reactor* reactor, AttachTarget target, absl::AnyInvocable<pool::Uuid()> make_id,
+               EngineOptions options)
+    : reactor_(reactor),
+      name_(std::move(target.name)),
+      epoch_(target.epoch),
+      segment_bytes_(target.segments.size() > 1 ? target.segment_bytes : UINT64_MAX),
+      options_(options),
+      make_id_(std::move(make_id)) {
+  options_.segment.read_only = options_.read_only;
 }
 
 Engine::~Engine() { KEEL_CHECK(detached_, "an engine is detached before it is destroyed"); }
 
-io::Task<absl::StatusOr<std::unique_ptr<Engine>>> Engine::Attach(replica::ReplicaStore* store,
-                                                                 pool::ReplicaId id,
-                                                                 EngineOptions options) {
-  replica::Replica* replica = store->Find(id);
-  if (replica == nullptr) {
-    co_return absl::NotFoundError(
-        absl::StrCat("there is no replica ", id.ToString(), " in this pool"));
+io::Task<absl::StatusOr<std::unique_ptr<Engine>>> Engine::Attach(
+    io::Reactor* reactor, PortFactory* ports, AttachTarget target,
+    absl::AnyInvocable<pool::Uuid()> make_id, EngineOptions options) {
+  const std::vector<SegmentHint> hints = target.segments;
+  std::unique_ptr<Engine> engine(
+      new Engine(reactor, std::move(target), std::move(make_id), options));
+  for (const SegmentHint& hint : hints) {
+    absl::StatusOr<std::unique_ptr<SegmentEngine>> segment = co_await SegmentEngine::Attach(
+        reactor, ports, hint, engine->epoch_, engine->options_.segment);
+    if (!segment.ok()) {
+      // The reason is in hand; how the others end adds nothing.
+      (void)co_await engine->CloseAll();
+      co_return segment.status();
+    }
+    engine->segments_.push_back(*std::move(segment));
+    engine->unflushed_.push_back(true);  // what an earlier engine wrote may not be flushed
   }
-  const pool::EngineId engine_id(store->pool().MakeId());
-  absl::StatusOr<pool::Epoch> epoch = co_await store->BeginAttachment(id, engine_id);
-  if (!epoch.ok()) co_return epoch.status();
-  std::unique_ptr<Engine> engine(new Engine(store, replica, options));
-  engine->epoch_ = *epoch;
-  KEEL_LOG_INFO("event=attached volume={} epoch={}.{} size_bytes={} read_only={}", replica->name(),
-                epoch->attachment, epoch->restart, replica->size_bytes(), options.read_only);
-  engine->gate_.Spawn(engine->Reconcile());
+  KEEL_LOG_INFO("event=attached volume={} epoch={}.{} size_bytes={} read_only={}", engine->name_,
+                engine->epoch_.attachment, engine->epoch_.restart, engine->size_bytes(),
+                options.read_only);
   co_return std::move(engine);
 }
 
-std::uint64_t Engine::size_bytes() const { return replica_->size_bytes(); }
+io::Task<absl::StatusOr<std::unique_ptr<Engine>>> Engine::Attach(replica::ReplicaStore* store,
+                                                                 pool::ReplicaId id,
+                                                                 EngineOptions options) {
+  CO_ASSIGN_OR_RETURN(AttachTarget target, LocalTarget(store, id));
+  auto ports = std::make_unique<LocalPorts>(store);
+  LocalPorts* raw = ports.get();
+  absl::AnyInvocable<pool::Uuid()> make_id = [store] { return store->pool().MakeId(); };
+  io::Reactor* reactor = &store->pool().reactor();
+  absl::StatusOr<std::unique_ptr<Engine>> engine =
+      co_await Attach(reactor, raw, std::move(target), std::move(make_id), options);
+  if (engine.ok()) (*engine)->local_ports_ = std::move(ports);
+  co_return engine;
+}
+
+std::uint64_t Engine::size_bytes() const {
+  if (segments_.empty()) return 0;
+  if (segments_.size() == 1) return segments_[0]->size_bytes();
+  return (segments_.size() - 1) * segment_bytes_ + segments_.back()->size_bytes();
+}
+
+absl::Status Engine::health() const {
+  for (const auto& segment : segments_) {
+    if (!segment->health().ok()) return segment->health();
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Engine::CheckRange(std::uint64_t offset, std::uint64_t size_bytes, bool writes) const {
   if (detaching_) {
-    return absl::UnavailableError(absl::StrCat("volume ", replica_->name(), " is being detached"));
+    return absl::UnavailableError(absl::StrCat("volume ", name_, " is being detached"));
   }
   if (offset % kBlockSize != 0 || size_bytes % kBlockSize != 0 || size_bytes == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("volume ", replica_->name(), ": a request of ",
-                                                   size_bytes, " bytes at ", offset,
+    return absl::InvalidArgumentError(absl::StrCat("volume ", name_, ": a request of ", size_bytes,
+                                                   " bytes at ", offset,
                                                    " is not made of whole 4096-byte blocks"));
   }
-  const std::uint64_t end = replica_->size_bytes();
+  const std::uint64_t end = this->size_bytes();
   if (offset > end || size_bytes > end - offset) {
-    return absl::OutOfRangeError(absl::StrCat("volume ", replica_->name(), ": a request of ",
-                                              size_bytes, " bytes at ", offset, " ends past its ",
-                                              end, " bytes"));
+    return absl::OutOfRangeError(absl::StrCat("volume ", name_, ": a request of ", size_bytes,
+                                              " bytes at ", offset, " ends past its ", end,
+                                              " bytes"));
   }
   if (writes && options_.read_only) {
-    return absl::PermissionDeniedError(
-        absl::StrCat("volume ", replica_->name(), " is attached read-only"));
+    return absl::PermissionDeniedError(absl::StrCat("volume ", name_, " is attached read-only"));
   }
   return absl::OkStatus();
+}
+
+Engine::Part Engine::PartAt(std::uint64_t offset, std::uint64_t size_bytes) const {
+  Part part;
+  part.segment = static_cast<std::size_t>(offset / segment_bytes_);
+  part.offset = offset % segment_bytes_;
+  part.size_bytes = std::min(size_bytes, segment_bytes_ - part.offset);
+  return part;
 }
 
 absl::Status Engine::Count(absl::Status status) {
@@ -92,14 +124,18 @@ absl::Status Engine::Count(absl::Status status) {
 }
 
 io::Task<absl::Status> Engine::Read(std::uint64_t offset, std::span<std::byte> into) {
-  absl::Status checked = CheckRange(offset, into.size(), /*writes=*/false);
-  if (!checked.ok()) co_return Count(std::move(checked));
+  absl::Status status = CheckRange(offset, into.size(), /*writes=*/false);
+  if (!status.ok()) co_return Count(std::move(status));
   InFlight in_flight(this);
-  RangeLock::Hold hold(&ranges_, offset, offset + into.size(), RangeLock::kShared);
-  co_await hold;
   ++counters_.reads;
   counters_.read_bytes += into.size();
-  co_return Count(co_await replica_->Read(offset, into));
+  while (!into.empty() && status.ok()) {
+    const Part part = PartAt(offset, into.size());
+    status = co_await segments_[part.segment]->Read(part.offset, into.first(part.size_bytes));
+    offset += part.size_bytes;
+    into = into.subspan(part.size_bytes);
+  }
+  co_return Count(std::move(status));
 }
 
 io::Task<absl::Status> Engine::Write(std::uint64_t offset, std::span<const std::byte> from,
@@ -107,19 +143,18 @@ io::Task<absl::Status> Engine::Write(std::uint64_t offset, std::span<const std::
   absl::Status status = CheckRange(offset, from.size(), /*writes=*/true);
   if (!status.ok()) co_return Count(std::move(status));
   InFlight in_flight(this);
-  {
-    RangeLock::Hold hold(&ranges_, offset, offset + from.size(), RangeLock::kExclusive);
-    co_await hold;
-    const pool::Generation generation = replica_->generation();
-    std::uint64_t& writes = writes_in_flight_[generation.counter % 2];
-    ++writes;
-    ++counters_.writes;
-    counters_.written_bytes += from.size();
-    status = co_await replica_->Write(offset, from, generation);
-    if (--writes == 0) drained_.WakeAll();
+  ++counters_.writes;
+  counters_.written_bytes += from.size();
+  while (!from.empty() && status.ok()) {
+    const Part part = PartAt(offset, from.size());
+    unflushed_[part.segment] = true;
+    status = co_await segments_[part.segment]->Write(part.offset, from.first(part.size_bytes));
+    // Again: a flush that began meanwhile does not cover it.
+    unflushed_[part.segment] = true;
+    if (status.ok() && fua) status = co_await segments_[part.segment]->Flush();
+    offset += part.size_bytes;
+    from = from.subspan(part.size_bytes);
   }
-  ArmRoll();
-  if (status.ok() && fua) status = co_await store_->pool().changes().Flush();
   co_return Count(std::move(status));
 }
 
@@ -127,160 +162,169 @@ io::Task<absl::Status> Engine::Trim(std::uint64_t offset, std::uint64_t size_byt
   absl::Status status = CheckRange(offset, size_bytes, /*writes=*/true);
   if (!status.ok()) co_return Count(std::move(status));
   InFlight in_flight(this);
-  {
-    RangeLock::Hold hold(&ranges_, offset, offset + size_bytes, RangeLock::kExclusive);
-    co_await hold;
-    const pool::Generation generation = replica_->generation();
-    std::uint64_t& writes = writes_in_flight_[generation.counter % 2];
-    ++writes;
-    ++counters_.trims;
-    counters_.trimmed_bytes += size_bytes;
-    status = co_await replica_->Trim(offset, size_bytes, generation);
-    if (--writes == 0) drained_.WakeAll();
+  ++counters_.trims;
+  counters_.trimmed_bytes += size_bytes;
+  while (size_bytes > 0 && status.ok()) {
+    const Part part = PartAt(offset, size_bytes);
+    unflushed_[part.segment] = true;
+    status = co_await segments_[part.segment]->Trim(part.offset, part.size_bytes);
+    unflushed_[part.segment] = true;
+    if (status.ok() && fua) status = co_await segments_[part.segment]->Flush();
+    offset += part.size_bytes;
+    size_bytes -= part.size_bytes;
   }
-  ArmRoll();
-  if (status.ok() && fua) status = co_await store_->pool().changes().Flush();
   co_return Count(std::move(status));
 }
 
 io::Task<absl::Status> Engine::Flush() {
   if (detaching_) {
-    co_return Count(
-        absl::UnavailableError(absl::StrCat("volume ", replica_->name(), " is being detached")));
+    co_return Count(absl::UnavailableError(absl::StrCat("volume ", name_, " is being detached")));
   }
   InFlight in_flight(this);
   ++counters_.flushes;
-  co_return Count(co_await store_->pool().changes().Flush());
+  absl::Status status;
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    // A segment that nobody wrote to since its last flush has nothing to add (R8); with one segment
+    // the member knows that better.
+    if (segments_.size() > 1 && !unflushed_[i]) continue;
+    unflushed_[i] = false;
+    absl::Status flushed = co_await segments_[i]->Flush();
+    if (!flushed.ok()) {
+      unflushed_[i] = true;
+      if (status.ok()) status = std::move(flushed);
+    }
+  }
+  co_return Count(std::move(status));
 }
 
-std::vector<BlockRun> Engine::Status(std::uint64_t offset, std::uint64_t size_bytes,
-                                     std::size_t runs_max) const {
+io::Task<absl::StatusOr<std::vector<BlockRun>>> Engine::Status(std::uint64_t offset,
+                                                               std::uint64_t size_bytes,
+                                                               std::size_t runs_max) {
+  CO_RETURN_IF_ERROR(CheckRange(offset, size_bytes, /*writes=*/false));
+  InFlight in_flight(this);
   std::vector<BlockRun> runs;
   while (size_bytes > 0 && runs.size() < runs_max) {
-    const replica::Replica::DataRun run = replica_->FindData(offset, size_bytes);
-    runs.push_back({run.size_bytes, run.hole});
-    offset += run.size_bytes;
-    size_bytes -= run.size_bytes;
+    const Part part = PartAt(offset, size_bytes);
+    absl::StatusOr<std::vector<replica::DataRun>> found =
+        co_await segments_[part.segment]->Map(part.offset, part.size_bytes, runs_max - runs.size());
+    if (!found.ok()) co_return found.status();
+    std::uint64_t covered = 0;
+    for (const replica::DataRun& run : *found) {
+      runs.push_back({run.size_bytes, run.hole});
+      covered += run.size_bytes;
+    }
+    if (covered < part.size_bytes) break;  // as many runs as were asked for
+    offset += covered;
+    size_bytes -= covered;
   }
-  return runs;
+  co_return runs;
+}
+
+io::Task<absl::Status> Engine::SealAll(const replica::ConfiguredSnapshot& snapshot) {
+  const replica::ConfiguredSnapshot sealed = snapshot;
+  std::size_t held = 0;
+  absl::Status status;
+  while (held < segments_.size() && status.ok()) {
+    status = co_await segments_[held]->HoldWrites();
+    if (status.ok()) ++held;
+  }
+  for (std::size_t i = 0; i < segments_.size() && status.ok(); ++i) {
+    status = co_await segments_[i]->Seal(sealed);
+  }
+  for (std::size_t i = 0; i < held; ++i) segments_[i]->ReleaseWrites();
+  co_return status;
 }
 
 io::Task<absl::StatusOr<pool::SnapshotId>> Engine::Snapshot(std::string name,
                                                             std::int64_t created_unix_ns) {
   if (detaching_) {
-    co_return absl::UnavailableError(
-        absl::StrCat("volume ", replica_->name(), " is being detached"));
+    co_return absl::UnavailableError(absl::StrCat("volume ", name_, " is being detached"));
   }
+  CO_RETURN_IF_ERROR(replica::CheckName("snapshot", name));
   InFlight in_flight(this);
-  // Not while a generation is ending: the snapshot begins a new one itself.
-  io::AsyncMutex::Guard guard = co_await rolling_.Lock();
-  // Everything in flight ends, everything new waits.
-  RangeLock::Hold barrier(&ranges_, 0, UINT64_MAX, RangeLock::kExclusive);
-  co_await barrier;
-  CO_RETURN_IF_ERROR(co_await replica_->SettleFailedWrites());
-  const pool::ReplicaId id = replica_->id();
-  absl::StatusOr<pool::SnapshotId> snapshot =
-      co_await store_->Snapshot(id, std::move(name), created_unix_ns);
-  ArmRoll();
-  co_return snapshot;
+  io::AsyncMutex::Guard guard = co_await snapshots_.Lock();
+  replica::ConfiguredSnapshot snapshot;
+  snapshot.id = pool::SnapshotId(make_id_());
+  snapshot.name = std::move(name);
+  snapshot.created_unix_ns = created_unix_ns;
+  // With one segment it is complete as soon as it is sealed.
+  snapshot.complete = segments_.size() == 1;
+  absl::Status status = co_await SealAll(snapshot);
+  for (std::size_t i = 0; i < segments_.size() && status.ok() && !snapshot.complete; ++i) {
+    status = co_await segments_[i]->CompleteSnapshot(snapshot.id);
+  }
+  if (status.ok()) co_return snapshot.id;
+  // Withdrawn where it came to be; what cannot be reached now is withdrawn by the next attach.
+  for (const auto& segment : segments_) {
+    absl::Status gone = co_await segment->DeleteSnapshot(snapshot.id);
+    if (!gone.ok() && !absl::IsNotFound(gone)) {
+      KEEL_LOG_WARN("event=snapshot_not_withdrawn volume={} reason=\"{}\"", name_,
+                    std::string(gone.message()));
+    }
+  }
+  co_return status;
+}
+
+io::Task<absl::Status> Engine::DeleteSnapshot(pool::SnapshotId id) {
+  InFlight in_flight(this);
+  io::AsyncMutex::Guard guard = co_await snapshots_.Lock();
+  std::size_t missing = 0;
+  for (const auto& segment : segments_) {
+    absl::Status deleted = co_await segment->DeleteSnapshot(id);
+    if (absl::IsNotFound(deleted)) {
+      ++missing;  // an earlier call got so far
+    } else if (!deleted.ok()) {
+      co_return deleted;
+    }
+  }
+  if (missing < segments_.size()) co_return absl::OkStatus();
+  co_return absl::NotFoundError(absl::StrCat("volume ", name_, " has no snapshot ", id.ToString()));
 }
 
 io::Task<absl::Status> Engine::Grow(std::uint64_t size_bytes) {
   InFlight in_flight(this);
-  co_return co_await store_->Grow(replica_->id(), size_bytes);
+  const std::uint64_t before = (segments_.size() - 1) * segment_bytes_;
+  const std::uint64_t start = segments_.size() > 1 ? before : 0;
+  if (size_bytes < this->size_bytes()) {
+    co_return absl::OutOfRangeError(absl::StrCat("volume ", name_, " has ", this->size_bytes(),
+                                                 " bytes and cannot shrink to ", size_bytes));
+  }
+  if (size_bytes - start > segment_bytes_) {
+    co_return absl::OutOfRangeError(absl::StrCat(
+        "volume ", name_, " has segments of ", segment_bytes_, " bytes: it grows to at most ",
+        start + segment_bytes_, " bytes without a further segment"));
+  }
+  co_return co_await segments_.back()->Grow(size_bytes - start);
 }
 
 io::Task<absl::Status> Engine::RollGeneration() {
   InFlight in_flight(this);
-  io::AsyncMutex::Guard guard = co_await rolling_.Lock();
-  CO_RETURN_IF_ERROR(co_await replica_->SettleFailedWrites());
-  pool::Generation next = replica_->generation();
-  ++next.counter;
-  co_return co_await EndGeneration(&next);
+  absl::Status status;
+  for (const auto& segment : segments_) {
+    absl::Status rolled = co_await segment->RollGeneration();
+    if (status.ok()) status = std::move(rolled);
+  }
+  co_return status;
 }
 
-io::Task<absl::Status> Engine::EndGeneration(const pool::Generation* next) {
-  const pool::Generation closing = replica_->generation();
-  if (next != nullptr) {
-    CO_RETURN_IF_ERROR(co_await replica_->head()->notes().CarryOver(closing, *next));
-    replica_->set_generation(*next);
+io::Task<absl::Status> Engine::CloseAll() {
+  absl::Status status;
+  for (const auto& segment : segments_) {
+    absl::Status closed = co_await segment->Close();
+    if (status.ok()) status = std::move(closed);
   }
-  while (writes_in_flight_[closing.counter % 2] > 0) co_await drained_.Wait();
-  CO_RETURN_IF_ERROR(co_await store_->pool().changes().Flush());
-  ++counters_.generations;
-  if (!reconciled_) co_return absl::OkStatus();
-  co_return co_await store_->CommitClean(replica_->id(), closing);
-}
-
-void Engine::ArmRoll() {
-  wrote_since_roll_ = true;
-  if (detaching_) return;
-  const bool early = store_->pool().checksums().dirty_count() > kDirtyChecksumsMax;
-  if (rolling_.locked() || (roll_timer_.armed && !early)) return;
-  io::Reactor& reactor = store_->pool().reactor();
-  if (roll_timer_.armed && roll_timer_.when_ns <= reactor.NowNanos()) return;
-  reactor.CancelTimer(&roll_timer_);
-  roll_timer_.when_ns = reactor.NowNanos() + (early ? 0 : options_.generation_interval_ns);
-  reactor.StartTimer(&roll_timer_);
-}
-
-io::Task<void> Engine::TimedRoll() {
-  const bool wrote = std::exchange(wrote_since_roll_, false);
-  absl::Status status = co_await RollGeneration();
-  if (!status.ok()) {
-    KEEL_LOG_WARN("event=generation_not_ended volume={} reason=\"{}\"", replica_->name(),
-                  std::string(status.message()));
-    co_return;
-  }
-  // One more after the last write: it stores the checksums of the regions carried over.
-  if (wrote || wrote_since_roll_) {
-    ArmRoll();
-    wrote_since_roll_ = false;
-  }
-}
-
-io::Task<void> Engine::Reconcile() {
-  // With one member nothing can differ; what is to be recovered is the knowledge of what is there.
-  const std::vector<std::uint32_t> regions = replica_->UncleanRegions();
-  if (regions.empty()) {
-    reconciled_ = true;
-    co_return;
-  }
-  KEEL_LOG_INFO("event=reconcile_started volume={} regions={}", replica_->name(), regions.size());
-  for (std::uint32_t region : regions) {
-    if (detaching_ || !store_->pool().health().ok()) co_return;
-    InFlight in_flight(this);
-    RangeLock::Hold hold(&ranges_, region * pool::kRegionBytes, (region + 1) * pool::kRegionBytes,
-                         RangeLock::kExclusive);
-    co_await hold;
-    // Layers must not be merged away under it. After the range, as a snapshot takes them.
-    io::AsyncMutex::Guard structure = co_await store_->structure().Lock();
-    absl::Status status = co_await replica_->Resum(region);
-    if (!status.ok()) {
-      KEEL_LOG_WARN("event=reconcile_failed volume={} region={} reason=\"{}\"", replica_->name(),
-                    region, std::string(status.message()));
-      co_return;
-    }
-  }
-  reconciled_ = true;
-  KEEL_LOG_INFO("event=reconciled volume={} regions={}", replica_->name(), regions.size());
-  ArmRoll();
-}
-
-io::Task<absl::Status> Engine::Detach(bool keep_attached) {
   detaching_ = true;
-  io::Reactor& reactor = store_->pool().reactor();
-  reactor.CancelTimer(&roll_timer_);
-  while (requests_in_flight_ > 0) co_await drained_.Wait();
-  co_await gate_.Close();
-  reactor.CancelTimer(&roll_timer_);  // the gate's last work may have armed it
-  absl::Status status = co_await replica_->SettleFailedWrites();
-  if (status.ok()) status = co_await EndGeneration(nullptr);
-  if (status.ok() && !keep_attached) status = co_await store_->EndAttachment(replica_->id());
-  replica_->set_has_engine(false);
   detached_ = true;
-  KEEL_LOG_INFO("event=detached volume={} epoch={}.{} status=\"{}\"", replica_->name(),
-                epoch_.attachment, epoch_.restart, status.ToString());
+  co_return status;
+}
+
+io::Task<absl::Status> Engine::Detach() {
+  detaching_ = true;
+  // Each segment waits for its requests, for as long as it is worth.
+  absl::Status status = co_await CloseAll();
+  while (requests_in_flight_ > 0) co_await drained_.Wait();
+  KEEL_LOG_INFO("event=detached volume={} epoch={}.{} status=\"{}\"", name_, epoch_.attachment,
+                epoch_.restart, status.ToString());
   co_return status;
 }
 

@@ -1,29 +1,30 @@
 #pragma once
-// Engine: the one process object that may do I/O to an attached volume. It orders overlapping
-// requests, keeps generations (write intervals) and their clean records, and is a BlockDevice for
-// the frontends. This engine has one member: the replica in a pool of its own process, called
-// directly.
+// Engine: the one process object that may do I/O to an attached volume: a BlockDevice for the
+// frontends, made of one SegmentEngine for each segment of the volume. It checks ranges, splits
+// requests at segment boundaries, and makes snapshots that are one cut through all segments (R15).
 //
-// One owner reactor: the pool's. Lifecycle: Attach, I/O, Detach; then it may be destroyed.
-// When the replica fails (a flush that failed, a metadata store that failed) every later write and
-// flush is UNAVAILABLE; reads go on. Only reopening the pool and a new attach change that.
+// One reactor. Lifecycle: Attach, I/O, Detach; then it may be destroyed. When a segment's
+// attachment has ended in errors (fenced, the backlog limit, the last copy's flush failed) calls to
+// it fail; only a new attach changes that.
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "blockstore/engine/block_device.h"
+#include "blockstore/engine/segment_engine.h"
 #include "blockstore/io/gate.h"
-#include "blockstore/replica/range_lock.h"
 #include "blockstore/replica/replica_store.h"
 
 namespace keelson::engine {
 
 struct EngineOptions {
-  std::int64_t generation_interval_ns =
-      5'000'000'000;  // how often a new generation starts under writes
+  SegmentOptions segment;
   bool read_only = false;
 };
 
@@ -31,20 +32,33 @@ struct EngineCounters {
   std::uint64_t reads = 0, writes = 0, flushes = 0, trims = 0;
   std::uint64_t read_bytes = 0, written_bytes = 0, trimmed_bytes = 0;
   std::uint64_t errors = 0;
-  std::uint64_t generations = 0;
+};
+
+// What to attach, and where its members may be.
+struct AttachTarget {
+  std::string name;  // of the volume, for messages
+  pool::Epoch epoch;
+  std::vector<SegmentHint> segments;  // in order; all but the last have `segment_bytes`
+  std::uint64_t segment_bytes = 0;    // unused with one segment
 };
 
 class Engine final : public BlockDevice {
  public:
-  // Takes the next epoch, makes it durable at the replica, and serves. FAILED_PRECONDITION when the
-  // replica already has an engine in this process. Options' intervals are positive.
+  // `ports` outlives the engine. Errors are those of SegmentEngine::Attach; then nothing is
+  // attached. `make_id` gives new ids (of snapshots).
+  static io::Task<absl::StatusOr<std::unique_ptr<Engine>>> Attach(
+      io::Reactor* reactor, PortFactory* ports, AttachTarget target,
+      absl::AnyInvocable<pool::Uuid()> make_id, EngineOptions options);
+
+  // A volume with one copy, in a pool of this process: takes the next attachment of that copy.
+  // FAILED_PRECONDITION when it already has an engine in this process, or has other copies.
   static io::Task<absl::StatusOr<std::unique_ptr<Engine>>> Attach(replica::ReplicaStore* store,
                                                                   pool::ReplicaId id,
                                                                   EngineOptions options);
   ~Engine() override;
-  // Waits for requests in flight, makes everything durable and clean, and records the detachment
-  // (unless `keep_attached`: a daemon that stops and will resume the attachment at its next start).
-  io::Task<absl::Status> Detach(bool keep_attached);
+  // Waits for requests in flight, makes everything durable and clean where it can, and ends the
+  // sessions.
+  io::Task<absl::Status> Detach();
 
   std::uint64_t size_bytes() const override;
   bool read_only() const override { return options_.read_only; }
@@ -53,49 +67,56 @@ class Engine final : public BlockDevice {
                                bool fua) override;
   io::Task<absl::Status> Flush() override;
   io::Task<absl::Status> Trim(std::uint64_t offset, std::uint64_t size_bytes, bool fua) override;
-  std::vector<BlockRun> Status(std::uint64_t offset, std::uint64_t size_bytes,
-                               std::size_t runs_max) const override;
+  io::Task<absl::StatusOr<std::vector<BlockRun>>> Status(std::uint64_t offset,
+                                                         std::uint64_t size_bytes,
+                                                         std::size_t runs_max) override;
 
-  // Holds new writes, waits for those in flight, seals the head, lets writes go on.
+  // Holds new writes, waits for those in flight, seals every member, lets writes go on.
+  // ALREADY_EXISTS for the name of a snapshot that there is.
   io::Task<absl::StatusOr<pool::SnapshotId>> Snapshot(std::string name,
                                                       std::int64_t created_unix_ns);
+  io::Task<absl::Status> DeleteSnapshot(pool::SnapshotId id);
+  // Of the last segment: a volume of several segments grows only up to the end of it.
   io::Task<absl::Status> Grow(std::uint64_t size_bytes);
-  // Ends the current generation: flush, checksums and clean record durable. Also runs by itself.
+  // Ends the present generation in every segment.
   io::Task<absl::Status> RollGeneration();
 
-  // False while the regions that a crash left unknown are being read in the background. Until then
-  // no generation becomes clean: a crash meanwhile must find the same regions again (R10, R11).
-  bool reconciled() const { return reconciled_; }
-
+  SegmentEngine& segment(std::size_t index) { return *segments_[index]; }
+  std::size_t segment_count() const { return segments_.size(); }
+  // OK, or why the first segment that ended did.
+  absl::Status health() const;
   const EngineCounters& counters() const { return counters_; }
   const pool::Epoch& epoch() const { return epoch_; }
 
  private:
-  Engine(replica::ReplicaStore* store, replica::Replica* replica, EngineOptions options);
+  // The part of a request that lies in one segment.
+  struct Part {
+    std::size_t segment = 0;
+    std::uint64_t offset = 0;  // in it
+    std::uint64_t size_bytes = 0;
+  };
   class InFlight;
-  absl::Status CheckRange(std::uint64_t offset, std::uint64_t size_bytes, bool writes) const;
-  absl::Status Count(absl::Status status);
-  // Ensures a roll comes: called after every write and trim.
-  void ArmRoll();
-  io::Task<void> TimedRoll();
-  // Ends generation `closing`; `next`, when not null, is begun before it.
-  io::Task<absl::Status> EndGeneration(const pool::Generation* next);
-  io::Task<void> Reconcile();
 
-  replica::ReplicaStore* store_;  // outlives the engine
-  replica::Replica* replica_;     // outlives the engine: a replica with an engine is not deleted
-  EngineOptions options_;
+  Engine(io::Reactor* reactor, AttachTarget target, absl::AnyInvocable<pool::Uuid()> make_id,
+         EngineOptions options);
+  absl::Status CheckRange(std::uint64_t offset, std::uint64_t size_bytes, bool writes) const;
+  Part PartAt(std::uint64_t offset, std::uint64_t size_bytes) const;
+  absl::Status Count(absl::Status status);
+  io::Task<absl::Status> CloseAll();
+  io::Task<absl::Status> SealAll(const replica::ConfiguredSnapshot& snapshot);
+
+  io::Reactor* reactor_;                      // outlives the engine
+  std::unique_ptr<PortFactory> local_ports_;  // of Attach
+  std::string name_;
   pool::Epoch epoch_;
-  replica::RangeLock ranges_;
-  io::Gate gate_;
-  io::AsyncMutex rolling_;
-  io::TimerNode roll_timer_;
-  bool wrote_since_roll_ = false;
-  bool reconciled_ = false;
+  std::uint64_t segment_bytes_;
+  EngineOptions options_;
+  absl::AnyInvocable<pool::Uuid()> make_id_;
+  std::vector<std::unique_ptr<SegmentEngine>> segments_;
+  std::vector<bool> unflushed_;  // segments written since their last flush began
+  io::AsyncMutex snapshots_;
   bool detaching_ = false;
   bool detached_ = false;
-  // Writes in flight by the parity of their generation's counter: at most two are open at a time.
-  std::uint64_t writes_in_flight_[2] = {0, 0};
   std::uint64_t requests_in_flight_ = 0;
   io::WaitList drained_;
   EngineCounters counters_;

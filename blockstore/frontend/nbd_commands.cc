@@ -12,6 +12,10 @@ namespace keelson::frontend {
 using nbd::Command;
 using nbd::Error;
 
+namespace {
+constexpr std::size_t kDescriptorBytes = 8;  // of a run in the answer to BLOCK_STATUS
+}  // namespace
+
 std::size_t NbdSession::BufferBytesOf(const NbdRequestHeader& header, Error error) const {
   if (error != Error::kNone) return 0;
   switch (header.command) {
@@ -227,23 +231,24 @@ io::Task<void> NbdSession::RunWriteRealZeroes(NbdRequest* request) {
 io::Task<void> NbdSession::RunBlockStatus(NbdRequest* request) {
   io::Buffer buffer = co_await reactor_->buffers().Take(engine::kBlockSize);
   request->buffer = std::move(buffer);
-  const std::size_t descriptor_bytes = EncodeBlockRuns(*request, request->buffer.span());
-  if (descriptor_bytes == 0) {
-    ReplyError(request, Error::kIo, std::nullopt);
+  const bool one = (request->header.flags & nbd::kCommandReqOne) != 0;
+  const std::size_t runs_max = one ? 1 : request->buffer.span().size() / kDescriptorBytes;
+  const absl::StatusOr<std::vector<engine::BlockRun>> runs =
+      co_await device_->Status(request->header.offset, request->header.length, runs_max);
+  if (!runs.ok() || runs->empty()) {
+    const Error error = runs.ok() ? Error::kIo : NbdErrorOf(runs.status());
+    ReplyError(request, error, std::nullopt);
     co_return;
   }
+  const std::size_t descriptor_bytes = EncodeBlockRuns(*runs, request->buffer.span());
   request->reply_payload = request->buffer.span().first(descriptor_bytes);
   request->reply_header_bytes = EncodeBlockStatusChunk(
       request->header.cookie, static_cast<std::uint32_t>(descriptor_bytes), &request->reply_header);
   writer_.Push(request);
 }
 
-std::size_t NbdSession::EncodeBlockRuns(const NbdRequest& request, std::span<std::byte> out) const {
-  constexpr std::size_t kDescriptorBytes = 8;
-  const bool one = (request.header.flags & nbd::kCommandReqOne) != 0;
-  const std::size_t runs_max = one ? 1 : out.size() / kDescriptorBytes;
-  const std::vector<engine::BlockRun> runs =
-      device_->Status(request.header.offset, request.header.length, runs_max);
+std::size_t NbdSession::EncodeBlockRuns(const std::vector<engine::BlockRun>& runs,
+                                        std::span<std::byte> out) {
   std::size_t used = 0;
   for (const engine::BlockRun& run : runs) {
     if (used + kDescriptorBytes > out.size()) break;

@@ -80,7 +80,8 @@ class NbdSession {
   void Reply(NbdRequest* request, const absl::Status& status);
   void ReplyError(NbdRequest* request, nbd::Error error, std::optional<std::uint64_t> offset);
   void PrepareReadReply(NbdRequest* request, std::uint32_t at, std::uint32_t size_bytes);
-  std::size_t EncodeBlockRuns(const NbdRequest& request, std::span<std::byte> out) const;
+  static std::size_t EncodeBlockRuns(const std::vector<engine::BlockRun>& runs,
+                                     std::span<std::byte> out);
 
   io::Reactor* reactor_;
   const NbdOptions* options_;

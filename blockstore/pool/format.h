@@ -83,8 +83,11 @@ inline constexpr std::string_view kPoolKey = "pool";
 inline constexpr std::string_view kStampKey = "stamp";  // u64: counts flush batches
 inline constexpr std::string_view kReplicaPrefix = "replica/";
 inline constexpr std::string_view kLayerPrefix = "layer/";
-inline constexpr std::string_view kCleanPrefix =
-    "clean/";  // Generation: a replica's clean generation
+// Of a replica, by its number:
+inline constexpr std::string_view kCleanPrefix = "clean/";  // Generation: clean in this pool
+inline constexpr std::string_view kPromisePrefix = "promise/";  // Generation: epoch, counter 0
+inline constexpr std::string_view kConfigurationPrefix = "configuration/";
+inline constexpr std::string_view kProgressPrefix = "progress/";
 std::string ObjectKey(std::string_view prefix, std::uint64_t number);
 absl::StatusOr<std::uint64_t> DecodeObjectKey(std::string_view prefix, std::string_view key);
 std::string EncodeU64(std::uint64_t value);

@@ -31,7 +31,7 @@ class Checker {
   using Judge = void (Checker::*)(const std::string& key, const std::string& value);
   io::Task<absl::Status> ForEach(Table table, std::string_view prefix, Judge judge);
   void JudgeReplica(const std::string& key, const std::string& value);
-  void JudgeClean(const std::string& key, const std::string& value);
+  void JudgeMemberKey(const std::string& key, const std::string& value);
   void JudgeMapEntry(const std::string& key_bytes, const std::string& value);
   void JudgeNote(const std::string& key_bytes, const std::string& value);
   void JudgeSum(const std::string& key_bytes, const std::string& value);
@@ -78,7 +78,10 @@ io::Task<absl::StatusOr<CheckReport>> Checker::Run() {
   JudgeLayers();
   CO_RETURN_IF_ERROR(
       co_await ForEach(Table::kObjects, pool::kReplicaPrefix, &Checker::JudgeReplica));
-  CO_RETURN_IF_ERROR(co_await ForEach(Table::kObjects, pool::kCleanPrefix, &Checker::JudgeClean));
+  for (const std::string_view prefix : {pool::kCleanPrefix, pool::kPromisePrefix,
+                                        pool::kConfigurationPrefix, pool::kProgressPrefix}) {
+    CO_RETURN_IF_ERROR(co_await ForEach(Table::kObjects, prefix, &Checker::JudgeMemberKey));
+  }
   CO_RETURN_IF_ERROR(co_await ForEach(Table::kMap, "", &Checker::JudgeMapEntry));
   // The rest is judged in one go with the map's last page: under writes it may have moved on.
   if (!pool_->changes().has_unflushed()) {
@@ -117,7 +120,7 @@ void Checker::JudgeReplica(const std::string& /*key*/, const std::string& value)
   ++report_.replicas;
   pool::ReplicaRecord record;
   if (!record.ParseFromString(value)) return Problem("a replica record does not parse");
-  if (store_->layers().Find({record.head_layer()}) == nullptr) {
+  if (!record.witness() && store_->layers().Find({record.head_layer()}) == nullptr) {
     Problem(absl::StrCat("volume ", record.volume_name(), " has no head layer"));
   }
   for (const pool::SnapshotRecord& snapshot : record.snapshots()) {
@@ -128,14 +131,20 @@ void Checker::JudgeReplica(const std::string& /*key*/, const std::string& value)
   }
 }
 
-void Checker::JudgeClean(const std::string& key, const std::string& /*value*/) {
-  const absl::StatusOr<std::uint64_t> number = pool::DecodeObjectKey(pool::kCleanPrefix, key);
-  bool known = false;
+void Checker::JudgeMemberKey(const std::string& key, const std::string& value) {
+  const std::string prefix = key.substr(0, key.find('/') + 1);
+  const absl::StatusOr<std::uint64_t> number = pool::DecodeObjectKey(prefix, key);
+  const Replica* of = nullptr;
   for (const ReplicaInfo& info : infos_) {
-    Replica* replica = store_->Find(info.id);
-    known |= number.ok() && replica != nullptr && replica->number().value == *number;
+    const Replica* replica = store_->Find(info.id);
+    if (number.ok() && replica != nullptr && replica->number().value == *number) of = replica;
   }
-  if (!known) Orphan(Table::kObjects, key, "a clean generation of no replica");
+  if (of == nullptr) {
+    Orphan(Table::kObjects, key, absl::StrCat("a record ", prefix, " of no replica"));
+  } else if (prefix == pool::kConfigurationPrefix && !ParseConfiguration(value).ok()) {
+    Problem(absl::StrCat("the configuration of replica ", of->id().ToString(), " of volume ",
+                         of->name(), " does not parse; remove the replica and add another"));
+  }
 }
 
 void Checker::JudgeMapEntry(const std::string& key_bytes, const std::string& value) {
@@ -258,9 +267,9 @@ io::Task<absl::Status> Checker::VerifyData() {
 }
 
 io::Task<absl::Status> Checker::VerifyExtent(Layer* layer, std::uint32_t extent) {
-  // Writers of the extent wait; so do trims and merges, which would give it away.
+  // Writers of the extent wait; so do copies, trims and merges, which would give it away.
   RangeLock unshared;
-  Replica* writer = HeadOwner(layer);
+  Replica* writer = store_->User(layer);
   RangeLock::Hold hold(writer != nullptr ? &writer->extent_locks() : &unshared,
                        extent * pool::kExtentBytes, (extent + 1) * pool::kExtentBytes,
                        RangeLock::kExclusive);
@@ -303,6 +312,18 @@ io::Task<absl::Status> Checker::VerifyExtent(Layer* layer, std::uint32_t extent)
   co_return absl::OkStatus();
 }
 
+std::string DumpReplica(const ReplicaInfo& info, const Replica& replica) {
+  const pool::Generation& clean = replica.clean_generation();
+  const pool::Epoch& promised = replica.promised();
+  return absl::StrCat(
+      "volume ", info.name, " segment ", info.segment, info.witness ? " witness " : " replica ",
+      info.id.ToString(), " size ", info.size_bytes, " allocated ", info.allocated_bytes, " head ",
+      replica.head() == nullptr ? 0 : replica.head()->number().value, " attached ", info.attached,
+      " clean ", clean.epoch.attachment, ".", clean.epoch.restart, ".", clean.counter, " promised ",
+      promised.attachment, ".", promised.restart, " configuration ",
+      info.configuration.has_value() ? ToString(*info.configuration) : std::string("none"));
+}
+
 std::string ShowBits(const BlockBits& bits) {
   return bits.IsAll() ? std::string("all") : absl::StrCat(bits.Count());
 }
@@ -327,12 +348,7 @@ io::Task<absl::StatusOr<std::vector<std::string>>> DumpPool(ReplicaStore* store)
                                " free ", space.free_bytes));
   for (const ReplicaInfo& info : store->List()) {
     const Replica* replica = store->Find(info.id);
-    const pool::Generation& clean = replica->clean_generation();
-    lines.push_back(absl::StrCat("volume ", info.name, " replica ", info.id.ToString(), " size ",
-                                 info.size_bytes, " allocated ", info.allocated_bytes, " head ",
-                                 replica->head()->number().value, " attached ", info.attached,
-                                 " clean ", clean.epoch.attachment, ".", clean.epoch.restart, ".",
-                                 clean.counter));
+    lines.push_back(DumpReplica(info, *replica));
     for (const SnapshotInfo& snapshot : info.snapshots) {
       lines.push_back(absl::StrCat("  snapshot ", snapshot.name, " id ", snapshot.id.ToString(),
                                    " size ", snapshot.size_bytes));

@@ -6,6 +6,7 @@
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
 #include "blockstore/replica/records.h"
+#include "blockstore/replica/sum_records.h"
 
 namespace keelson::replica {
 namespace {
@@ -71,6 +72,7 @@ void LayerCleanup::RemoveLayer(Layer* layer, MetaBatch* batch) {
   }
   batch->Delete(Table::kObjects, pool::ObjectKey(pool::kLayerPrefix, layer->number().value));
   cursor_layer_ = {};
+  copied_->Forget(layer->number());
   layers_->Remove(layer);
 }
 
@@ -145,7 +147,7 @@ io::Task<absl::Status> LayerCleanup::Merge(Layer* layer, Layer* child, Replica* 
   absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
     for (Move& move : moves) {
       Apply(layer, child, &move);
-      PutChecksums(child, writer, move, batch);
+      StoreChecksums(child, writer, move, batch);
     }
     if (layer->extent_count() > 0) return;
     LayerTable::SetParent(child, layer->parent());
@@ -246,20 +248,14 @@ void LayerCleanup::Apply(Layer* layer, Layer* child, Move* move) {
   pool_->changes().Changed({child->number(), extent});
 }
 
-void LayerCleanup::PutChecksums(const Layer* child, const Replica* writer, const Move& move,
-                                MetaBatch* batch) {
+void LayerCleanup::StoreChecksums(const Layer* child, const Replica* writer, const Move& move,
+                                  MetaBatch* batch) {
   if (!move.checksums) return;
-  pool::SumRecord record;
-  record.owner = {child->number(), move.extent};
-  record.generation = child->ChecksumsValidFrom(move.extent);
-  record.known = move.checksums->known & move.child.present;
-  record.crc32c = move.checksums->crc32c;
-  // A region that is written in an interval still open has no checksums on disk (R17).
-  if (writer != nullptr && record.generation > writer->clean_generation()) return;
-  if (!record.known.Any()) return;
-  std::string value;
-  pool::EncodeSumRecord(record, &value);
-  batch->Put(Table::kSums, pool::EncodeSumKey(move.child.pool_extent), value);
+  const Replica* head_writer = writer != nullptr && writer->head() == child ? writer : nullptr;
+  if (PutChecksums(*child, head_writer, *move.checksums.get(), move.child.present, batch,
+                   &scratch_)) {
+    copied_->Stored({child->number(), move.extent});
+  }
 }
 
 }  // namespace keelson::replica

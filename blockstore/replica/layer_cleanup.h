@@ -9,21 +9,25 @@
 #include <array>
 #include <cstdint>
 #include <list>
+#include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "blockstore/replica/copied_extents.h"
 #include "blockstore/replica/replica.h"
 
 namespace keelson::replica {
 
 class LayerCleanup {
  public:
-  LayerCleanup(pool::Pool* pool, LayerTable* layers) : pool_(pool), layers_(layers) {}
+  LayerCleanup(pool::Pool* pool, LayerTable* layers, CopiedExtents* copied)
+      : pool_(pool), layers_(layers), copied_(copied) {}
 
   // A layer to work on, or nullptr when nothing is left to do.
   Layer* Next();
-  // Works on `layer` for some milliseconds. `writer` is the replica whose head is its only child,
-  // if it is one: its writes to the extents in hand wait. False when the pool has failed.
+  // Works on `layer` for some milliseconds. `writer` is the replica whose head or snapshot is its
+  // only child, if it is one: its writes, and copies, to the extents in hand wait. False when the
+  // pool has failed.
   io::Task<bool> Step(Layer* layer, Replica* writer);
 
  private:
@@ -45,17 +49,19 @@ class LayerCleanup {
   void Apply(Layer* layer, Layer* child, Move* move);
   // The checksums of what the child took over, stored with the move itself: until the next
   // generation ends nothing else would, and a crash before that would forget them for good.
-  void PutChecksums(const Layer* child, const Replica* writer, const Move& move,
-                    pool::MetaBatch* batch);
+  void StoreChecksums(const Layer* child, const Replica* writer, const Move& move,
+                      pool::MetaBatch* batch);
   std::vector<std::uint32_t> NextExtents(const Layer* layer, std::size_t count_max);
   void RemoveLayer(Layer* layer, pool::MetaBatch* batch);
 
   pool::Pool* pool_;                                // outlives this
   LayerTable* layers_;                              // outlives this
+  CopiedExtents* copied_;                           // outlives this
   absl::flat_hash_set<pool::LayerNumber> skipped_;  // an I/O error: until the pool is opened again
   pool::LayerNumber cursor_layer_;                  // whose extents are listed below
   std::vector<std::uint32_t> cursor_;               // yet to do, last first
   bool notes_carried_ = false;
+  std::string scratch_;
 };
 
 }  // namespace keelson::replica

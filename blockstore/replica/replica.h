@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -17,10 +18,14 @@
 
 #include "absl/status/status.h"
 #include "blockstore/pool/pool.h"
+#include "blockstore/replica/configuration.h"
 #include "blockstore/replica/layer_table.h"
 #include "blockstore/replica/range_lock.h"
+#include "blockstore/replica/replica_port.h"
 
 namespace keelson::replica {
+
+class Session;
 
 struct SnapshotState {
   pool::SnapshotId id;
@@ -47,8 +52,8 @@ class Replica {
                               pool::Generation generation);
 
   // Settles what failed writes left behind: an extent none of whose blocks came to be is freed, and
-  // blocks that were not changed after all are read again for their checksums. The caller holds off
-  // snapshots; writers of the extents in hand wait.
+  // blocks that were not changed after all are read again for their checksums; what cannot be read
+  // is tried again next time. The caller holds off snapshots; writers of the extents in hand wait.
   io::Task<absl::Status> SettleFailedWrites();
 
   // A run of equal blocks from `offset` on, at most `size_bytes` long: data, or a hole.
@@ -63,7 +68,7 @@ class Replica {
   std::vector<std::uint32_t> UncleanRegions() const;
   // Reads the present blocks of a region whose checksums are not known and computes them, in every
   // layer this replica wrote. The caller holds off writes to the region and holds the store's
-  // structure lock. A block that cannot be read stays unknown.
+  // structure lock. An error when a block could not be read: it stays unknown.
   io::Task<absl::Status> Resum(std::uint32_t region);
 
   pool::ReplicaNumber number() const { return number_; }
@@ -73,52 +78,83 @@ class Replica {
   const pool::Generation& clean_generation() const { return clean_generation_; }
   // The write interval that is open now; a snapshot starts a new one.
   const pool::Generation& generation() const { return generation_; }
-  void set_generation(const pool::Generation& generation) { generation_ = generation; }
-  bool has_engine() const { return has_engine_; }
-  void set_has_engine(bool has_engine) { has_engine_ = has_engine; }
   const pool::Epoch& promised() const { return promised_; }
   const pool::ReplicaId& id() const { return id_; }
   const std::string& name() const { return name_; }
+  const pool::VolumeId& volume_id() const { return volume_id_; }
+  std::uint32_t segment() const { return segment_; }
+  // A vote without data: no layers, and nothing of the above is called.
+  bool witness() const { return witness_; }
+  // Absent: not a member of a replicated segment, or its record is unreadable.
+  const std::optional<Configuration>& configuration() const { return configuration_; }
+  const ResyncProgress& progress() const { return progress_; }
+  // Oldest first.
+  const std::vector<SnapshotState>& snapshots() const { return snapshots_; }
 
  private:
+  friend class LayerCopy;
   friend class ReplicaStore;
+  friend class Session;
   friend class StoreLoader;
 
-  struct Source {
-    const Layer* layer = nullptr;  // whose extent it is; null: zeroes
-    std::uint32_t pool_extent = pool::kNoExtent;
-    std::uint32_t count = 0;
-  };
-  Source FindSource(std::uint32_t extent, std::uint32_t block, std::uint32_t limit) const;
   io::Task<absl::Status> WriteExtent(std::uint32_t extent, std::uint32_t first,
                                      std::span<const std::byte> from, bool* allocated);
   io::Task<absl::Status> TrimExtent(std::uint32_t extent, std::uint32_t first, std::uint32_t count,
                                     pool::Generation generation, bool* changed);
-  io::Task<absl::StatusOr<std::uint32_t>> ExtentForWrite(std::uint32_t extent);
+  // The pool extent of the layer's `extent`, taken from the pool when it has none.
+  io::Task<absl::StatusOr<std::uint32_t>> ExtentForWrite(Layer* layer, std::uint32_t extent);
+  // Makes `state` the extent's in the layer, which it has alone: the pool extent is freed when none
+  // of its blocks is present, and the entry goes when nothing is left of it.
+  void PutState(Layer* layer, std::uint32_t extent, pool::ExtentState state);
+
+  // --- replica_checksums.cc ---
   io::Task<absl::StatusOr<pool::ChecksumRef>> Checksums(const Layer* layer, std::uint32_t extent,
                                                         std::uint32_t pool_extent);
-  io::Task<absl::Status> ResumExtent(const Layer* layer, std::uint32_t extent);
+  // Takes the checksums of the region's extents into memory, to be stored again.
+  io::Task<absl::Status> PinChecksums(const Layer* layer, std::uint32_t region);
+  // Those that are in memory are to be stored again.
+  void RedirtyChecksums(const Layer* layer, std::uint32_t region);
   io::Task<absl::Status> NoteRegions(std::uint32_t first, std::uint32_t last,
                                      pool::Generation generation);
+  // REQUIRES: the caller has the extent alone.
+  io::Task<void> SettleFailedWrite(std::uint32_t extent);
+  io::Task<absl::Status> ResumExtent(const Layer* layer, std::uint32_t extent);
 
   pool::Pool* pool_;  // outlives the replica
   pool::ReplicaNumber number_;
   pool::ReplicaId id_;
   pool::VolumeId volume_id_;
   std::string name_;
+  std::uint32_t segment_ = 0;
+  bool witness_ = false;
   std::uint64_t size_bytes_ = 0;
   std::int64_t created_unix_ns_ = 0;
-  Layer* head_ = nullptr;
+  Layer* head_ = nullptr;                 // null only in a witness
   std::vector<SnapshotState> snapshots_;  // oldest first
   pool::Epoch promised_;
   pool::Generation clean_generation_;
   pool::Generation generation_;
-  bool attached_ = false;    // durable: see ReplicaRecord
-  bool has_engine_ = false;  // in this process
+  bool attached_ = false;  // durable: see ReplicaRecord
   // Writers share an extent; a trim or a merge has it alone.
   RangeLock extent_locks_;
   std::set<std::uint32_t> failed_extents_;  // of the head, where a write failed
   io::AsyncMutex allocation_;
+
+  // --- As a member: Session and ReplicaStore ---
+  std::optional<Configuration> configuration_;  // as stored
+  ResyncProgress progress_;
+  Session* session_ = nullptr;  // the open one, or the last until its calls have ended
+  std::uint64_t session_calls_ = 0;
+  io::WaitList session_drained_;
+  std::uint64_t prepares_ = 0;  // in progress: the replica is not deleted under them
+  bool deleting_ = false;
+  io::AsyncMutex preparing_;
+  io::AsyncMutex accepting_;
+  // Held while a generation ends, or begins in the notes, and while the head is sealed.
+  io::AsyncMutex rolling_;
+  // What a crash left unknown and is yet to be read; empty before the first session.
+  std::optional<std::vector<std::uint32_t>> regions_to_resum_;
+  bool resumming_ = false;
 };
 
 }  // namespace keelson::replica

@@ -134,6 +134,10 @@ class ReplicaPort {
   virtual io::Task<absl::Status> RecordProgress(ResyncProgress progress,
                                                 std::int64_t deadline_ns) = 0;
 
+  // The member holds so much that only the end of a generation lets go of (checksums not yet
+  // stored) that the engine should end the present one soon.
+  virtual bool wants_new_generation() const { return false; }
+
   // Ends the session, if one is open: calls in flight complete with UNAVAILABLE (a local one when
   // its I/O has finished). Completes when nothing of the port runs any more; then it may be
   // destroyed or prepared again.

@@ -1,12 +1,14 @@
 #include "blockstore/replica/replica_store.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/status.h"
 #include "blockstore/pool/records.pb.h"
 #include "blockstore/replica/layer_cleanup.h"
+#include "blockstore/replica/names.h"
 #include "blockstore/replica/records.h"
 #include "blockstore/replica/store_loader.h"
 
@@ -15,17 +17,6 @@ namespace {
 
 using pool::MetaBatch;
 using pool::Table;
-
-absl::Status CheckName(std::string_view what, std::string_view name) {
-  const bool good = !name.empty() && name.size() <= 253 && name != "." && name != ".." &&
-                    std::all_of(name.begin(), name.end(), [](unsigned char c) {
-                      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                             (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-                    });
-  if (good) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "a ", std::string(what), " name is 1 to 253 characters of [A-Za-z0-9._-], and not . or .."));
-}
 
 absl::Status CheckSize(std::uint64_t size_bytes) {
   if (size_bytes >= kVolumeSizeMin && size_bytes <= kVolumeSizeMax &&
@@ -88,7 +79,9 @@ Replica* ReplicaStore::Find(pool::ReplicaId id) {
 
 Replica* ReplicaStore::FindByName(std::string_view name) {
   for (auto& [id, replica] : replicas_) {
-    if (replica->name_ == name) return replica.get();
+    if (replica->name_ == name && replica->segment_ == 0 && !replica->witness_) {
+      return replica.get();
+    }
   }
   return nullptr;
 }
@@ -100,13 +93,25 @@ Replica* ReplicaStore::HeadOwner(const Layer* layer) const {
   return nullptr;
 }
 
+Replica* ReplicaStore::User(const Layer* layer) const {
+  for (const auto& [id, replica] : replicas_) {
+    if (replica->head_ == layer) return replica.get();
+    for (const SnapshotState& snapshot : replica->snapshots_) {
+      if (snapshot.layer == layer) return replica.get();
+    }
+  }
+  return nullptr;
+}
+
 void ReplicaStore::PutReplica(const Replica& replica, MetaBatch* batch) const {
   pool::ReplicaRecord record;
   record.set_replica_id(std::string(replica.id_.view()));
   record.set_volume_id(std::string(replica.volume_id_.view()));
   record.set_volume_name(replica.name_);
   record.set_size_bytes(replica.size_bytes_);
-  record.set_head_layer(replica.head_->number().value);
+  record.set_segment(replica.segment_);
+  record.set_witness(replica.witness_);
+  if (replica.head_ != nullptr) record.set_head_layer(replica.head_->number().value);
   record.set_attached(replica.attached_);
   record.set_created_unix_ns(replica.created_unix_ns_);
   ToRecord(replica.promised_, record.mutable_promised());
@@ -122,38 +127,67 @@ void ReplicaStore::PutReplica(const Replica& replica, MetaBatch* batch) const {
              record.SerializeAsString());
 }
 
-absl::Status ReplicaStore::CheckNewVolume(std::string_view name, std::uint64_t size_bytes) const {
+absl::Status ReplicaStore::CheckNewVolume(std::string_view name, std::uint32_t segment,
+                                          std::uint64_t size_bytes) const {
   RETURN_IF_ERROR(CheckName("volume", name));
   RETURN_IF_ERROR(CheckSize(size_bytes));
   for (const auto& [id, replica] : replicas_) {
-    if (replica->name_ == name) {
-      return absl::AlreadyExistsError(
-          absl::StrCat("there is already a volume ", std::string(name)));
+    if (replica->name_ == name && replica->segment_ == segment) {
+      return absl::AlreadyExistsError(absl::StrCat("there is already a volume ", std::string(name),
+                                                   segment == 0 ? "" : " with segment ",
+                                                   segment == 0 ? "" : absl::StrCat(segment)));
     }
   }
   return absl::OkStatus();
 }
 
+absl::StatusOr<SnapshotState> ReplicaStore::FindSnapshot(pool::ReplicaId id,
+                                                         pool::SnapshotId snapshot) {
+  const Replica* replica = Find(id);
+  if (replica == nullptr) return NoSuchVolume(id);
+  for (const SnapshotState& state : replica->snapshots_) {
+    if (state.id == snapshot) return state;
+  }
+  return absl::NotFoundError(
+      absl::StrCat("volume ", replica->name_, " has no snapshot ", snapshot.ToString()));
+}
+
+Layer* ReplicaStore::AddHead(Replica* replica, Layer* parent) {
+  replica->head_ = layers_.Add({pool_->TakeNumber()}, replica->number_);
+  replica->head_->set_referenced(true);
+  if (parent != nullptr) LayerTable::SetParent(replica->head_, parent);
+  return replica->head_;
+}
+
+NewMember ReplicaStore::OnlyMember(std::string name, std::uint64_t size_bytes,
+                                   std::int64_t created_unix_ns) {
+  NewMember made;
+  made.volume = pool::VolumeId(pool_->MakeId());
+  made.replica = pool::ReplicaId(pool_->MakeId());
+  made.name = std::move(name);
+  made.size_bytes = size_bytes;
+  made.created_unix_ns = created_unix_ns;
+  Member member;
+  member.pool = pool_->id();
+  member.replica = made.replica;
+  member.incarnation = pool_->incarnation();
+  member.state = MemberState::kInSync;
+  Configuration& configuration = made.configuration;
+  configuration.volume = made.volume;
+  configuration.volume_name = made.name;
+  configuration.version.counter = 1;
+  configuration.members.push_back(std::move(member));
+  configuration.size_bytes = size_bytes;
+  return made;
+}
+
 io::Task<absl::StatusOr<pool::ReplicaId>> ReplicaStore::Create(std::string name,
                                                                std::uint64_t size_bytes,
                                                                std::int64_t created_unix_ns) {
-  io::AsyncMutex::Guard guard = co_await structure_.Lock();
-  CO_RETURN_IF_ERROR(CheckNewVolume(name, size_bytes));
-  const pool::ReplicaId id(pool_->MakeId());
-  const pool::VolumeId volume_id(pool_->MakeId());
-  absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
-    Replica* replica = AddReplica({pool_->TakeNumber()}, id);
-    replica->volume_id_ = volume_id;
-    replica->name_ = name;
-    replica->size_bytes_ = size_bytes;
-    replica->created_unix_ns_ = created_unix_ns;
-    replica->head_ = layers_.Add({pool_->TakeNumber()}, replica->number_);
-    replica->head_->set_referenced(true);
-    PutLayer(*replica->head_, batch);
-    PutReplica(*replica, batch);
-    pool_->PutPoolRecord(batch);
-  };
-  CO_RETURN_IF_ERROR(co_await pool_->changes().FlushWith(std::move(at_cut)));
+  CO_RETURN_IF_ERROR(CheckNewVolume(name, /*segment=*/0, size_bytes));
+  NewMember made = OnlyMember(std::move(name), size_bytes, created_unix_ns);
+  const pool::ReplicaId id = made.replica;
+  CO_RETURN_IF_ERROR(co_await CreateMember(std::move(made)));
   co_return id;
 }
 
@@ -162,42 +196,19 @@ io::Task<absl::StatusOr<pool::ReplicaId>> ReplicaStore::Clone(pool::ReplicaId so
                                                               std::string name,
                                                               std::uint64_t size_bytes,
                                                               std::int64_t created_unix_ns) {
-  io::AsyncMutex::Guard guard = co_await structure_.Lock();
-  Replica* from = Find(source);
-  if (from == nullptr) co_return NoSuchVolume(source);
-  auto found = std::find_if(from->snapshots_.begin(), from->snapshots_.end(),
-                            [&](const SnapshotState& state) { return state.id == snapshot; });
-  if (found == from->snapshots_.end()) {
-    co_return absl::NotFoundError(
-        absl::StrCat("volume ", from->name_, " has no snapshot ", snapshot.ToString()));
-  }
-  const SnapshotState state = *found;
+  CO_ASSIGN_OR_RETURN(const SnapshotState state, FindSnapshot(source, snapshot));
   if (size_bytes == 0) size_bytes = state.size_bytes;
   if (size_bytes < state.size_bytes) {
     co_return absl::OutOfRangeError(absl::StrCat("a clone of snapshot ", state.name,
                                                  " has at least its ", state.size_bytes,
                                                  " bytes, not ", size_bytes));
   }
-  CO_RETURN_IF_ERROR(CheckNewVolume(name, size_bytes));
-  const pool::ReplicaId id(pool_->MakeId());
-  const pool::VolumeId volume_id(pool_->MakeId());
-  absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
-    Replica* replica = AddReplica({pool_->TakeNumber()}, id);
-    replica->volume_id_ = volume_id;
-    replica->name_ = name;
-    replica->size_bytes_ = size_bytes;
-    replica->created_unix_ns_ = created_unix_ns;
-    // The clone's generations are above those of the layers it shares, so that notes of both
-    // compare.
-    replica->promised_.attachment = from->promised_.attachment;
-    replica->head_ = layers_.Add({pool_->TakeNumber()}, replica->number_);
-    replica->head_->set_referenced(true);
-    LayerTable::SetParent(replica->head_, state.layer);
-    PutLayer(*replica->head_, batch);
-    PutReplica(*replica, batch);
-    pool_->PutPoolRecord(batch);
-  };
-  CO_RETURN_IF_ERROR(co_await pool_->changes().FlushWith(std::move(at_cut)));
+  CO_RETURN_IF_ERROR(CheckNewVolume(name, /*segment=*/0, size_bytes));
+  NewMember made = OnlyMember(std::move(name), size_bytes, created_unix_ns);
+  made.clone_of = source;
+  made.clone_snapshot = snapshot;
+  const pool::ReplicaId id = made.replica;
+  CO_RETURN_IF_ERROR(co_await CreateMember(std::move(made)));
   co_return id;
 }
 
@@ -205,14 +216,19 @@ io::Task<absl::Status> ReplicaStore::Delete(pool::ReplicaId id) {
   io::AsyncMutex::Guard guard = co_await structure_.Lock();
   Replica* replica = Find(id);
   if (replica == nullptr) co_return NoSuchVolume(id);
-  if (replica->has_engine_) {
+  if (replica->session_ != nullptr || replica->prepares_ > 0) {
     co_return absl::FailedPreconditionError(
-        absl::StrCat("volume ", replica->name_, " is attached; detach it first"));
+        absl::StrCat("replica ", id.ToString(), " of volume ", replica->name_,
+                     " is in use by an engine; detach the volume or remove the replica from it"));
   }
+  replica->deleting_ = true;
   absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
-    batch->Delete(Table::kObjects, pool::ObjectKey(pool::kReplicaPrefix, replica->number_.value));
-    batch->Delete(Table::kObjects, pool::ObjectKey(pool::kCleanPrefix, replica->number_.value));
-    replica->head_->set_referenced(false);
+    for (const std::string_view prefix :
+         {pool::kReplicaPrefix, pool::kCleanPrefix, pool::kPromisePrefix,
+          pool::kConfigurationPrefix, pool::kProgressPrefix}) {
+      batch->Delete(Table::kObjects, pool::ObjectKey(prefix, replica->number_.value));
+    }
+    if (replica->head_ != nullptr) replica->head_->set_referenced(false);
     for (const SnapshotState& snapshot : replica->snapshots_) {
       snapshot.layer->set_referenced(false);
     }
@@ -223,181 +239,40 @@ io::Task<absl::Status> ReplicaStore::Delete(pool::ReplicaId id) {
   co_return absl::OkStatus();
 }
 
-io::Task<absl::StatusOr<pool::SnapshotId>> ReplicaStore::Snapshot(pool::ReplicaId id,
-                                                                  std::string name,
-                                                                  std::int64_t created_unix_ns) {
-  io::AsyncMutex::Guard guard = co_await structure_.Lock();
-  Replica* replica = Find(id);
-  if (replica == nullptr) co_return NoSuchVolume(id);
-  CO_RETURN_IF_ERROR(CheckName("snapshot", name));
-  for (const SnapshotState& snapshot : replica->snapshots_) {
-    if (snapshot.name == name) {
-      co_return absl::AlreadyExistsError(
-          absl::StrCat("volume ", replica->name_, " already has a snapshot ", name));
-    }
-  }
-  if (replica->snapshots_.size() >= kSnapshotsMax) {
-    co_return absl::ResourceExhaustedError(absl::StrCat(
-        "volume ", replica->name_, " has ", kSnapshotsMax, " snapshots, the most: delete some"));
-  }
-  const pool::SnapshotId snapshot_id(pool_->MakeId());
-  const pool::Generation sealed = replica->generation_;
-  pool::Generation next = sealed;
+void ReplicaStore::SealHead(Replica* replica, SnapshotState snapshot,
+                            const pool::Generation& sealed, MetaBatch* batch) {
+  snapshot.layer = replica->head_;
+  snapshot.layer->Seal(sealed);
+  PutLayer(*snapshot.layer, batch);
+  PutLayer(*AddHead(replica, snapshot.layer), batch);
+  replica->snapshots_.push_back(std::move(snapshot));
+}
+
+std::vector<std::uint32_t> ReplicaStore::CarryTouched(const Layer* old_head,
+                                                      const pool::Generation& closing,
+                                                      const Replica& replica,
+                                                      MetaBatch* batch) const {
+  // Where writes went just now they will go on: noted here, they need not wait for it then.
+  pool::Generation next = closing;
   ++next.counter;
-  std::vector<std::uint32_t> carried;
-  absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
-    Layer* old_head = replica->head_;
-    old_head->Seal(sealed);
-    replica->head_ = layers_.Add({pool_->TakeNumber()}, replica->number_);
-    replica->head_->set_referenced(true);
-    replica->generation_ = next;
-    LayerTable::SetParent(replica->head_, old_head);
-    replica->snapshots_.push_back(
-        {snapshot_id, name, old_head, created_unix_ns, replica->size_bytes_});
-    // Where writes went just now they will go on: noted here, they need not wait for it then.
-    carried = old_head->notes().Touched(sealed);
-    for (std::uint32_t region : carried) {
-      batch->Put(Table::kNotes, pool::EncodeNoteKey(replica->head_->number(), region),
-                 pool::EncodeGeneration(next));
-    }
-    PutLayer(*old_head, batch);
-    PutLayer(*replica->head_, batch);
-    PutReplica(*replica, batch);
-    pool_->PutPoolRecord(batch);
-  };
-  CO_RETURN_IF_ERROR(co_await pool_->changes().FlushWith(std::move(at_cut)));
-  for (std::uint32_t region : carried) replica->head_->notes().Set(region, next);
-  co_return snapshot_id;
+  std::vector<std::uint32_t> carried = old_head->notes().Touched(closing);
+  for (std::uint32_t region : carried) {
+    batch->Put(Table::kNotes, pool::EncodeNoteKey(replica.head_->number(), region),
+               pool::EncodeGeneration(next));
+  }
+  return carried;
 }
 
-io::Task<absl::Status> ReplicaStore::DeleteSnapshot(pool::ReplicaId id, pool::SnapshotId snapshot) {
+io::Task<absl::Status> ReplicaStore::SetAttached(pool::ReplicaId id, bool attached) {
   io::AsyncMutex::Guard guard = co_await structure_.Lock();
   Replica* replica = Find(id);
   if (replica == nullptr) co_return NoSuchVolume(id);
-  const auto is_it = [&](const SnapshotState& state) { return state.id == snapshot; };
-  if (std::none_of(replica->snapshots_.begin(), replica->snapshots_.end(), is_it)) {
-    co_return absl::NotFoundError(
-        absl::StrCat("volume ", replica->name_, " has no snapshot ", snapshot.ToString()));
-  }
+  if (replica->attached_ == attached) co_return absl::OkStatus();
   absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
-    auto found = std::find_if(replica->snapshots_.begin(), replica->snapshots_.end(), is_it);
-    found->layer->set_referenced(false);
-    replica->snapshots_.erase(found);
-    PutReplica(*replica, batch);
-  };
-  CO_RETURN_IF_ERROR(co_await pool_->changes().FlushWith(std::move(at_cut)));
-  StartCleanup();
-  co_return absl::OkStatus();
-}
-
-io::Task<absl::Status> ReplicaStore::Grow(pool::ReplicaId id, std::uint64_t size_bytes) {
-  io::AsyncMutex::Guard guard = co_await structure_.Lock();
-  Replica* replica = Find(id);
-  if (replica == nullptr) co_return NoSuchVolume(id);
-  CO_RETURN_IF_ERROR(CheckSize(size_bytes));
-  if (size_bytes < replica->size_bytes_) {
-    co_return absl::OutOfRangeError(absl::StrCat("volume ", replica->name_, " has ",
-                                                 replica->size_bytes_,
-                                                 " bytes and cannot shrink to ", size_bytes));
-  }
-  if (size_bytes == replica->size_bytes_) co_return absl::OkStatus();
-  absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
-    replica->size_bytes_ = size_bytes;
+    replica->attached_ = attached;
     PutReplica(*replica, batch);
   };
   co_return co_await pool_->changes().FlushWith(std::move(at_cut));
-}
-
-io::Task<absl::StatusOr<pool::Epoch>> ReplicaStore::BeginAttachment(pool::ReplicaId id,
-                                                                    pool::EngineId engine) {
-  io::AsyncMutex::Guard guard = co_await structure_.Lock();
-  Replica* replica = Find(id);
-  if (replica == nullptr) co_return NoSuchVolume(id);
-  if (replica->has_engine_) {
-    co_return absl::FailedPreconditionError(
-        absl::StrCat("volume ", replica->name_, " is already attached"));
-  }
-  const pool::Epoch epoch{replica->promised_.attachment + 1, 0, engine};
-  absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
-    replica->promised_ = epoch;
-    replica->generation_ = {epoch, 1};
-    replica->attached_ = true;
-    replica->has_engine_ = true;
-    PutReplica(*replica, batch);
-  };
-  CO_RETURN_IF_ERROR(co_await pool_->changes().FlushWith(std::move(at_cut)));
-  co_return epoch;
-}
-
-io::Task<absl::Status> ReplicaStore::EndAttachment(pool::ReplicaId id) {
-  io::AsyncMutex::Guard guard = co_await structure_.Lock();
-  Replica* replica = Find(id);
-  if (replica == nullptr) co_return NoSuchVolume(id);
-  absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
-    replica->attached_ = false;
-    PutReplica(*replica, batch);
-  };
-  co_return co_await pool_->changes().FlushWith(std::move(at_cut));
-}
-
-io::Task<absl::Status> ReplicaStore::CommitClean(pool::ReplicaId id, pool::Generation generation) {
-  Replica* replica = Find(id);
-  if (replica == nullptr) co_return NoSuchVolume(id);
-  replica->clean_generation_ = std::max(replica->clean_generation_, generation);
-  CO_RETURN_IF_ERROR(co_await StoreChecksums());
-  MetaBatch batch;
-  batch.Put(Table::kObjects, pool::ObjectKey(pool::kCleanPrefix, replica->number_.value),
-            pool::EncodeGeneration(replica->clean_generation_));
-  absl::Status committed = co_await pool_->meta().Commit(&batch, /*synced=*/true);
-  if (!committed.ok()) pool_->Fail(committed);
-  co_return committed;
-}
-
-io::Task<absl::Status> ReplicaStore::StoreChecksums() {
-  constexpr std::size_t kBatchRecords = 256;
-  std::vector<std::uint32_t> dirty;
-  for (const pool::ChecksumBlock* block : pool_->checksums().Dirty()) {
-    dirty.push_back(block->pool_extent);
-  }
-  std::string value;
-  std::size_t next = 0;
-  while (next < dirty.size()) {
-    if (!pool_->health().ok()) co_return pool_->health();
-    MetaBatch batch;
-    for (; next < dirty.size() && batch.count() < kBatchRecords; ++next) {
-      pool::ChecksumRef block = pool_->checksums().Resident(dirty[next]);
-      if (!block || !block->dirty) continue;
-      const Layer* layer = layers_.Find(block->owner.layer);
-      pool::ExtentState state;
-      const bool owned = layer != nullptr && layer->Find(block->owner.extent, &state) &&
-                         state.pool_extent == block->pool_extent;
-      if (!owned) continue;
-      const pool::Generation note = layer->ChecksumsValidFrom(block->owner.extent);
-      const Replica* writer = HeadOwner(layer);
-      // A region that is written in an interval still open has no checksums on disk (R17).
-      if (writer != nullptr && note > writer->clean_generation_) continue;
-      pool::SumRecord record;
-      record.owner = block->owner;
-      record.generation = note;
-      record.known = block->known & state.present;
-      record.crc32c = block->crc32c;
-      // An extent without blocks (its first write failed) is not in the stored map: no record
-      // either.
-      if (record.known.Any()) {
-        pool::EncodeSumRecord(record, &value);
-        batch.Put(Table::kSums, pool::EncodeSumKey(block->pool_extent), value);
-      }
-      // Now, not after the commit: a change meanwhile makes it dirty again.
-      pool_->checksums().MarkClean(block.get());
-    }
-    if (batch.empty()) continue;
-    absl::Status committed = co_await pool_->meta().Commit(&batch, /*synced=*/false);
-    if (!committed.ok()) {
-      pool_->Fail(committed);
-      co_return committed;
-    }
-  }
-  co_return absl::OkStatus();
 }
 
 std::vector<ReplicaInfo> ReplicaStore::List() const {
@@ -410,17 +285,27 @@ std::vector<ReplicaInfo> ReplicaStore::List() const {
     info.size_bytes = replica->size_bytes_;
     info.created_unix_ns = replica->created_unix_ns_;
     info.attached = replica->attached_;
-    std::uint64_t extents = replica->head_->allocated_extents();
+    info.segment = replica->segment_;
+    info.witness = replica->witness_;
+    info.promised = replica->promised_;
+    info.configuration = replica->configuration_;
+    info.in_session = replica->session_ != nullptr;
+    std::uint64_t extents = replica->witness_ ? 0 : replica->head_->allocated_extents();
     for (const SnapshotState& snapshot : replica->snapshots_) {
       extents += snapshot.layer->allocated_extents();
+      // One that is on its way out is no snapshot of the volume any more.
+      if (replica->configuration_.has_value() && !replica->configuration_->Has(snapshot.id)) {
+        continue;
+      }
       info.snapshots.push_back(
           {snapshot.id, snapshot.name, snapshot.size_bytes, snapshot.created_unix_ns});
     }
     info.allocated_bytes = extents * pool::kExtentBytes;
     infos.push_back(std::move(info));
   }
-  std::sort(infos.begin(), infos.end(),
-            [](const ReplicaInfo& a, const ReplicaInfo& b) { return a.name < b.name; });
+  std::sort(infos.begin(), infos.end(), [](const ReplicaInfo& a, const ReplicaInfo& b) {
+    return std::tie(a.name, a.segment) < std::tie(b.name, b.segment);
+  });
   return infos;
 }
 
@@ -432,7 +317,7 @@ void ReplicaStore::StartCleanup() {
 }
 
 io::Task<void> ReplicaStore::Cleanup() {
-  LayerCleanup cleanup(pool_.get(), &layers_);
+  LayerCleanup cleanup(pool_.get(), &layers_, &copied_extents_);
   while (!closing_ && pool_->health().ok()) {
     bool more = false;
     {
@@ -440,15 +325,16 @@ io::Task<void> ReplicaStore::Cleanup() {
       cleanup_wanted_ = false;
       Layer* layer = cleanup.Next();
       if (layer != nullptr) {
-        Replica* writer =
-            layer->child_count() == 1 ? HeadOwner(layer->children().front()) : nullptr;
+        Replica* writer = layer->child_count() == 1 ? User(layer->children().front()) : nullptr;
         more = co_await cleanup.Step(layer, writer);
       }
     }
+    cleanup_step_.WakeAll();
     if (!more && !cleanup_wanted_) break;
     co_await pool_->reactor().Yield();
   }
   cleanup_running_ = false;
+  cleanup_step_.WakeAll();
   cleanup_idle_.WakeAll();
 }
 

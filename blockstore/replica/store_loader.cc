@@ -1,5 +1,6 @@
 #include "blockstore/replica/store_loader.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,7 +39,7 @@ io::Task<absl::Status> StoreLoader::Load() {
   CO_RETURN_IF_ERROR(LinkLayers());
   CO_RETURN_IF_ERROR(
       co_await ForEach(Table::kObjects, pool::kReplicaPrefix, &StoreLoader::LoadReplica));
-  CO_RETURN_IF_ERROR(co_await LoadClean());
+  CO_RETURN_IF_ERROR(co_await LoadMembers());
   CO_RETURN_IF_ERROR(co_await ForEach(Table::kMap, "", &StoreLoader::LoadMapEntry));
   CO_RETURN_IF_ERROR(co_await ForEach(Table::kNotes, "", &StoreLoader::LoadNote));
   CO_RETURN_IF_ERROR(co_await ForEach(Table::kLog, "", &StoreLoader::ReplayRecord));
@@ -89,7 +90,7 @@ absl::Status StoreLoader::LoadReplica(const std::string& key, const std::string&
   ASSIGN_OR_RETURN(const pool::Uuid replica_id, pool::Uuid::FromBytes(record.replica_id()));
   ASSIGN_OR_RETURN(const pool::Uuid volume_id, pool::Uuid::FromBytes(record.volume_id()));
   Layer* head = store_->layers_.Find({record.head_layer()});
-  if (head == nullptr || head->sealed().has_value() || head->referenced()) {
+  if (!record.witness() && (head == nullptr || head->sealed().has_value() || head->referenced())) {
     return Damaged(absl::StrCat("volume ", record.volume_name(), " has no head layer of its own"));
   }
   Replica* replica = store_->AddReplica({number}, pool::ReplicaId(replica_id));
@@ -98,8 +99,12 @@ absl::Status StoreLoader::LoadReplica(const std::string& key, const std::string&
   replica->size_bytes_ = record.size_bytes();
   replica->created_unix_ns_ = record.created_unix_ns();
   replica->attached_ = record.attached();
-  replica->head_ = head;
-  head->set_referenced(true);
+  replica->segment_ = record.segment();
+  replica->witness_ = record.witness();
+  if (!replica->witness_) {
+    replica->head_ = head;
+    head->set_referenced(true);
+  }
   pool::GenerationRecord promised;
   *promised.mutable_epoch() = record.promised();
   ASSIGN_OR_RETURN(const pool::Generation promise, FromRecord(promised));
@@ -118,13 +123,56 @@ absl::Status StoreLoader::LoadReplica(const std::string& key, const std::string&
   return absl::OkStatus();
 }
 
-io::Task<absl::Status> StoreLoader::LoadClean() {
+io::Task<absl::Status> StoreLoader::LoadMembers() {
   for (auto& [id, replica] : store_->replicas_) {
-    absl::StatusOr<std::optional<std::string>> stored = co_await pool_->meta().Get(
-        Table::kObjects, pool::ObjectKey(pool::kCleanPrefix, replica->number().value));
-    if (!stored.ok()) co_return stored.status();
-    if (!stored->has_value()) continue;
-    CO_ASSIGN_OR_RETURN(replica->clean_generation_, pool::DecodeGeneration(**stored));
+    CO_RETURN_IF_ERROR(co_await LoadMember(replica.get()));
+  }
+  co_return absl::OkStatus();
+}
+
+io::Task<absl::StatusOr<std::optional<std::string>>> StoreLoader::Get(std::string_view prefix,
+                                                                      const Replica* replica) {
+  std::string key = pool::ObjectKey(prefix, replica->number().value);
+  co_return co_await pool_->meta().Get(Table::kObjects, std::move(key));
+}
+
+io::Task<absl::Status> StoreLoader::LoadMember(Replica* replica) {
+  CO_ASSIGN_OR_RETURN(const std::optional<std::string> clean,
+                      co_await Get(pool::kCleanPrefix, replica));
+  if (clean.has_value()) {
+    CO_ASSIGN_OR_RETURN(replica->clean_generation_, pool::DecodeGeneration(*clean));
+  }
+  CO_ASSIGN_OR_RETURN(const std::optional<std::string> promise,
+                      co_await Get(pool::kPromisePrefix, replica));
+  if (promise.has_value()) {
+    CO_ASSIGN_OR_RETURN(const pool::Generation promised, pool::DecodeGeneration(*promise));
+    replica->promised_ = std::max(replica->promised_, promised.epoch);
+  }
+  CO_ASSIGN_OR_RETURN(const std::optional<std::string> stored,
+                      co_await Get(pool::kConfigurationPrefix, replica));
+  if (stored.has_value()) {
+    absl::StatusOr<Configuration> configuration = ParseConfiguration(*stored);
+    if (configuration.ok()) {
+      replica->configuration_ = *std::move(configuration);
+    } else {
+      // It does not vote and is no source from now on (R2); the rest of the pool serves.
+      KEEL_LOG_ERROR(
+          "event=configuration_unreadable pool={} volume={} replica={} reason=\"{}\" "
+          "action=\"remove the replica and add another\"",
+          pool_->id().ToString(), replica->name(), replica->id().ToString(),
+          std::string(configuration.status().message()));
+    }
+  }
+  CO_ASSIGN_OR_RETURN(const std::optional<std::string> progress,
+                      co_await Get(pool::kProgressPrefix, replica));
+  if (progress.has_value()) {
+    pool::ProgressRecord record;
+    if (!record.ParseFromString(*progress)) {
+      co_return Damaged(absl::StrCat("the resync progress of replica ", replica->id().ToString(),
+                                     " does not parse"));
+    }
+    CO_ASSIGN_OR_RETURN(const pool::Generation generation, FromRecord(record.generation()));
+    replica->progress_ = {record.position(), generation};
   }
   co_return absl::OkStatus();
 }

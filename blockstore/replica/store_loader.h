@@ -5,6 +5,7 @@
 // itself.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,7 +29,11 @@ class StoreLoader {
   absl::Status LoadLayer(const std::string& key, const std::string& value);
   absl::Status LinkLayers();
   absl::Status LoadReplica(const std::string& key, const std::string& value);
-  io::Task<absl::Status> LoadClean();
+  // What a replica's record does not hold because it is written more often.
+  io::Task<absl::Status> LoadMembers();
+  io::Task<absl::Status> LoadMember(Replica* replica);
+  io::Task<absl::StatusOr<std::optional<std::string>>> Get(std::string_view prefix,
+                                                           const Replica* replica);
   absl::Status LoadMapEntry(const std::string& key_bytes, const std::string& value);
   absl::Status LoadNote(const std::string& key, const std::string& value);
   absl::Status ReplayRecord(const std::string& key, const std::string& value);

@@ -185,7 +185,7 @@ io::Task<absl::Status> DeleteVolume(replica::ReplicaStore* store) {
   engine::EngineOptions options;
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
                       co_await engine::Engine::Attach(store, id, options));
-  CO_RETURN_IF_ERROR(co_await engine->Detach(/*keep_attached=*/false));
+  CO_RETURN_IF_ERROR(co_await engine->Detach());
   co_return co_await store->Delete(id);
 }
 
@@ -208,7 +208,7 @@ io::Task<absl::StatusOr<BenchResult>> RunBench(replica::ReplicaStore* store, Ben
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
                       co_await engine::Engine::Attach(store, id, engine_options));
   absl::StatusOr<BenchResult> result = co_await Measure(reactor, engine.get(), options, stop);
-  const absl::Status detached = co_await engine->Detach(/*keep_attached=*/false);
+  const absl::Status detached = co_await engine->Detach();
   engine.reset();
   absl::Status deleted = detached;
   if (detached.ok()) deleted = co_await store->Delete(id);

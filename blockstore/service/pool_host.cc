@@ -25,6 +25,11 @@ v1::Snapshot DescribeSnapshot(const replica::SnapshotInfo& info) {
   return snapshot;
 }
 
+io::Task<absl::Status> TakeSnapshot(engine::Engine* engine, std::string name) {
+  absl::StatusOr<pool::SnapshotId> taken = co_await engine->Snapshot(std::move(name), UnixNanos());
+  co_return taken.status();
+}
+
 const char* ModeName(bool read_only) { return read_only ? "read-only" : "read-write"; }
 
 }  // namespace
@@ -45,7 +50,7 @@ io::Task<absl::StatusOr<std::unique_ptr<PoolHost>>> PoolHost::Open(io::Reactor* 
 
 io::Task<absl::Status> PoolHost::Close() {
   for (auto& [name, attachment] : attachments_) {
-    const absl::Status status = co_await attachment.engine->Detach(/*keep_attached=*/true);
+    const absl::Status status = co_await attachment.engine->Detach();
     if (!status.ok()) {
       KEEL_LOG_WARN("event=detach_failed volume={} pool={} error=\"{}\"", name, directory_,
                     std::string(status.message()));
@@ -115,7 +120,6 @@ io::Task<absl::Status> PoolHost::DeleteVolume(std::string name) {
     co_return absl::FailedPreconditionError(
         absl::StrCat("volume '", name, "' is attached; detach it before deleting it"));
   }
-  if (info.attached) CO_RETURN_IF_ERROR(co_await ForgetAttachment(info.id));
   CO_RETURN_IF_ERROR(co_await store_->Delete(info.id));
   errors_.erase(name);
   KEEL_LOG_INFO("event=volume_deleted volume={} pool={}", name, directory_);
@@ -125,12 +129,8 @@ io::Task<absl::Status> PoolHost::DeleteVolume(std::string name) {
 io::Task<absl::StatusOr<v1::Volume>> PoolHost::GrowVolume(std::string name,
                                                           std::uint64_t size_bytes) {
   CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
-  engine::Engine* engine = FindEngine(name);
-  if (engine != nullptr) {
-    CO_RETURN_IF_ERROR(co_await engine->Grow(size_bytes));
-  } else {
-    CO_RETURN_IF_ERROR(co_await store_->Grow(info.id, size_bytes));
-  }
+  EngineChange change = [size_bytes](engine::Engine* engine) { return engine->Grow(size_bytes); };
+  CO_RETURN_IF_ERROR(co_await Change(name, info.id, std::move(change)));
   KEEL_LOG_INFO("event=volume_grown volume={} pool={} size_bytes={}", name, directory_, size_bytes);
   co_return Describe(name);
 }
@@ -150,14 +150,8 @@ io::Task<absl::StatusOr<v1::Volume>> PoolHost::CloneVolume(std::string source, s
 io::Task<absl::StatusOr<v1::Snapshot>> PoolHost::CreateSnapshot(std::string volume,
                                                                 std::string name) {
   CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(volume));
-  engine::Engine* engine = FindEngine(volume);
-  if (engine != nullptr) {
-    CO_ASSIGN_OR_RETURN([[maybe_unused]] const pool::SnapshotId id,
-                        co_await engine->Snapshot(name, UnixNanos()));
-  } else {
-    CO_ASSIGN_OR_RETURN([[maybe_unused]] const pool::SnapshotId id,
-                        co_await store_->Snapshot(info.id, name, UnixNanos()));
-  }
+  EngineChange change = [name](engine::Engine* engine) { return TakeSnapshot(engine, name); };
+  CO_RETURN_IF_ERROR(co_await Change(volume, info.id, std::move(change)));
   KEEL_LOG_INFO("event=snapshot_created volume={} snapshot={} pool={}", volume, name, directory_);
   CO_ASSIGN_OR_RETURN(const replica::SnapshotInfo made, FindSnapshot(volume, name));
   co_return DescribeSnapshot(made);
@@ -166,7 +160,10 @@ io::Task<absl::StatusOr<v1::Snapshot>> PoolHost::CreateSnapshot(std::string volu
 io::Task<absl::Status> PoolHost::DeleteSnapshot(std::string volume, std::string name) {
   CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(volume));
   CO_ASSIGN_OR_RETURN(const replica::SnapshotInfo found, FindSnapshot(volume, name));
-  CO_RETURN_IF_ERROR(co_await store_->DeleteSnapshot(info.id, found.id));
+  EngineChange change = [id = found.id](engine::Engine* engine) {
+    return engine->DeleteSnapshot(id);
+  };
+  CO_RETURN_IF_ERROR(co_await Change(volume, info.id, std::move(change)));
   KEEL_LOG_INFO("event=snapshot_deleted volume={} snapshot={} pool={}", volume, name, directory_);
   co_return absl::OkStatus();
 }
@@ -193,6 +190,12 @@ io::Task<absl::StatusOr<std::string>> PoolHost::Attach(std::string name, bool re
   options.read_only = read_only;
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
                       co_await engine::Engine::Attach(store_.get(), info.id, options));
+  absl::Status marked = co_await store_->SetAttached(info.id, true);
+  if (!marked.ok()) {
+    // Why the volume is not served is in `marked`; how the attachment ends adds nothing.
+    (void)co_await engine->Detach();
+    co_return marked;
+  }
   frontend_->Add(name, engine.get());
   attachments_[name] = Attachment{std::move(engine), read_only};
   errors_.erase(name);
@@ -203,13 +206,15 @@ io::Task<absl::Status> PoolHost::Detach(std::string name) {
   const auto found = attachments_.find(name);
   if (found == attachments_.end()) {
     CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
-    if (info.attached) CO_RETURN_IF_ERROR(co_await ForgetAttachment(info.id));
+    CO_RETURN_IF_ERROR(co_await store_->SetAttached(info.id, false));
     errors_.erase(name);
     co_return absl::OkStatus();
   }
+  CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
   co_await frontend_->Remove(name);
-  const absl::Status status = co_await found->second.engine->Detach(/*keep_attached=*/false);
+  absl::Status status = co_await found->second.engine->Detach();
   attachments_.erase(found);
+  if (status.ok()) status = co_await store_->SetAttached(info.id, false);
   if (!status.ok()) {
     // The volume is not served any more, but its record may still say that it is attached.
     SetError(name, std::string(status.message()));
@@ -219,14 +224,14 @@ io::Task<absl::Status> PoolHost::Detach(std::string name) {
   co_return absl::OkStatus();
 }
 
-// A volume that an earlier daemon served and this one could not resume: takes over its attachment
-// only to end it.
-io::Task<absl::Status> PoolHost::ForgetAttachment(pool::ReplicaId id) {
-  engine::EngineOptions options;
-  options.read_only = true;
+io::Task<absl::Status> PoolHost::Change(std::string name, pool::ReplicaId id, EngineChange change) {
+  engine::Engine* serving = FindEngine(name);
+  if (serving != nullptr) co_return co_await change(serving);
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
-                      co_await engine::Engine::Attach(store_.get(), id, options));
-  co_return co_await engine->Detach(/*keep_attached=*/false);
+                      co_await engine::Engine::Attach(store_.get(), id, engine::EngineOptions{}));
+  absl::Status status = co_await change(engine.get());
+  absl::Status detached = co_await engine->Detach();
+  co_return status.ok() ? detached : status;
 }
 
 io::Task<absl::StatusOr<replica::CheckReport>> PoolHost::Check(replica::CheckOptions options) {

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "blockstore/engine/engine.h"
@@ -72,6 +73,7 @@ class PoolHost {
   const std::string& directory() const { return directory_; }
 
  private:
+  using EngineChange = absl::AnyInvocable<io::Task<absl::Status>(engine::Engine*)>;
   struct Attachment {
     std::unique_ptr<engine::Engine> engine;
     bool read_only = false;
@@ -85,7 +87,8 @@ class PoolHost {
   absl::StatusOr<v1::Volume> Describe(std::string_view name) const;
   v1::Volume Describe(const replica::ReplicaInfo& info) const;
   engine::Engine* FindEngine(std::string_view name) const;
-  io::Task<absl::Status> ForgetAttachment(pool::ReplicaId id);
+  // Runs `change` with the engine that serves the volume or, while none does, with one of its own.
+  io::Task<absl::Status> Change(std::string name, pool::ReplicaId id, EngineChange change);
 
   NbdFrontend* frontend_;
   const std::string directory_;

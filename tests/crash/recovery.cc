@@ -117,7 +117,7 @@ io::Task<absl::Status> Checker::CheckVolume(const VolumeHistory* volume) {
       const std::unique_ptr<engine::Engine> engine,
       co_await engine::Engine::Attach(store_.get(), info->id, engine::EngineOptions{}));
   const absl::Status content = co_await CheckContent(volume, engine.get());
-  const absl::Status detached = co_await engine->Detach(/*keep_attached=*/false);
+  const absl::Status detached = co_await engine->Detach();
   CO_RETURN_IF_ERROR(content);
   CO_RETURN_IF_ERROR(detached);
   for (const SnapshotHistory& snapshot : volume->snapshots) {
@@ -174,7 +174,7 @@ io::Task<absl::Status> Checker::CheckSnapshot(const VolumeHistory* volume,
       const std::unique_ptr<engine::Engine> engine,
       co_await engine::Engine::Attach(store_.get(), clone, engine::EngineOptions{}));
   const absl::Status content = co_await CheckSnapshotContent(snapshot, engine.get());
-  const absl::Status detached = co_await engine->Detach(/*keep_attached=*/false);
+  const absl::Status detached = co_await engine->Detach();
   CO_RETURN_IF_ERROR(content);
   CO_RETURN_IF_ERROR(detached);
   co_return co_await store_->Delete(clone);
@@ -237,7 +237,7 @@ io::Task<absl::Status> Checker::CheckWrite() {
   if (status.ok() && !IsSectorOf(stamp, 0, buffer.data())) {
     status = Wrong("a write after the crash reads back as ", DescribeSector(buffer.data()));
   }
-  const absl::Status detached = co_await engine->Detach(/*keep_attached=*/false);
+  const absl::Status detached = co_await engine->Detach();
   co_return status.ok() ? detached : status;
 }
 

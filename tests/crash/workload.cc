@@ -262,7 +262,7 @@ io::Task<void> Workload::Detach(Volume* volume) {
   if (volume->engine == nullptr) co_return;
   co_await Quieten(volume);
   Act flush{Now(), kNever};
-  const absl::Status detached = co_await volume->engine->Detach(/*keep_attached=*/random_.Coin());
+  const absl::Status detached = co_await volume->engine->Detach();
   Expect(detached, "detach");
   flush.acked = Now();
   if (detached.ok()) volume->history->flushes.push_back(flush);
@@ -310,7 +310,7 @@ io::Task<void> Workload::DeleteSnapshot(Volume* volume) {
   if (snapshot == nullptr) co_return;
   snapshot->removed.issued = Now();
   const pool::SnapshotId id = FindSnapshot(*store_, volume->id, snapshot->name);
-  const absl::Status deleted = co_await store_->DeleteSnapshot(volume->id, id);
+  const absl::Status deleted = co_await volume->engine->DeleteSnapshot(id);
   Expect(deleted, "delete snapshot");
   snapshot->removed.acked = Now();
 }

@@ -10,6 +10,7 @@
 #include "blockstore/io/check.h"
 #include "blockstore/pool/format.h"
 #include "blockstore/pool/superblock.h"
+#include "blockstore/replica/configuration.h"
 
 namespace keelson::pool {
 namespace {
@@ -56,6 +57,16 @@ void TryHeader(std::string_view bytes) {
   (void)DecodeMark(block);
 }
 
+void TryConfiguration(std::string_view bytes) {
+  const absl::StatusOr<replica::Configuration> configuration = replica::ParseConfiguration(bytes);
+  if (!configuration.ok()) return;
+  const absl::StatusOr<replica::Configuration> again =
+      replica::ParseConfiguration(replica::Serialize(*configuration));
+  KEEL_CHECK(again.ok() && *again == *configuration,
+             "an accepted configuration survives a round trip");
+  (void)replica::ToString(*configuration);
+}
+
 }  // namespace
 }  // namespace keelson::pool
 
@@ -65,6 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   keelson::pool::TrySumRecord(bytes);
   keelson::pool::TryLogRecord(bytes);
   keelson::pool::TryHeader(bytes);
+  keelson::pool::TryConfiguration(bytes);
   (void)keelson::pool::DecodeMapKey(bytes);
   (void)keelson::pool::DecodeNoteKey(bytes);
   (void)keelson::pool::DecodeGeneration(bytes);

@@ -141,10 +141,15 @@ int SimDisk::DrawError(const io::IoOp& op) {
   return 0;
 }
 
+std::uint64_t SimDisk::backed_count() const {
+  std::uint64_t backed = 0;
+  for (const BlockPtr& block : current_) backed += block == nullptr ? 0 : 1;
+  return backed;
+}
+
 bool SimDisk::ExceedsBacking(const io::IoOp& op) const {
   if (faults_.backing_blocks_max == UINT64_MAX) return false;
-  std::uint64_t used = 0;
-  for (const BlockPtr& block : current_) used += block == nullptr ? 0 : 1;
+  std::uint64_t used = backed_count();
   for (std::uint64_t i = 0; i < op.size_bytes / kBlock; ++i) {
     used += current_[op.offset / kBlock + i] == nullptr ? 1 : 0;
   }

@@ -66,6 +66,8 @@ class SimDisk {
   std::span<const std::byte> Current(std::uint64_t block) const;
   std::span<const std::byte> Durable(std::uint64_t block) const;
   std::uint64_t block_count() const { return current_.size(); }
+  // Blocks that have been written or allocated, and not discarded.
+  std::uint64_t backed_count() const;
   // Flushes that failed so far.
   std::uint64_t flush_failures() const { return flush_failures_; }
   // Keeps what a failed flush covered after all: it is as any other write not yet flushed.

@@ -8,12 +8,13 @@
 
 namespace keelson::sim {
 
-SimReactor::SimReactor(World* world, std::size_t buffer_arena_bytes)
-    : world_(world), buffers_(buffer_arena_bytes) {}
+SimReactor::SimReactor(World* world, Machine* machine, std::size_t buffer_arena_bytes)
+    : world_(world), machine_(machine), buffers_(buffer_arena_bytes) {}
 
 void SimReactor::Post(absl::AnyInvocable<void()> work) {
   const std::lock_guard<std::mutex> lock(posted_mutex_);
   posted_.push_back(std::move(work));
+  ++posted_count_;
 }
 
 void SimReactor::StartTimer(io::TimerNode* node) {
@@ -34,12 +35,12 @@ void SimReactor::CancelTimer(io::TimerNode* node) {
 
 absl::StatusOr<std::unique_ptr<io::File>> SimReactor::OpenFile(const std::string& path,
                                                                const io::FileOptions& options) {
-  SimDisk* disk = world_->FindDisk(path);
+  SimDisk* disk = machine_->FindDisk(path);
   if (disk == nullptr) {
     if (!options.create) {
       return absl::NotFoundError(absl::StrCat("no simulated disk ", path, "; create it first"));
     }
-    disk = world_->AddDisk(path, options.size_bytes);
+    disk = machine_->AddDisk(path, options.size_bytes);
   }
   return disk->Open(this, options);
 }
@@ -64,19 +65,16 @@ void SimReactor::Run() {
   }
 }
 
-bool SimReactor::HasReady() {
-  if (!ready_.empty()) return true;
-  const std::lock_guard<std::mutex> lock(posted_mutex_);
-  return !posted_.empty();
-}
+bool SimReactor::HasReady() { return !ready_.empty() || posted_count_ > 0; }
 
 void SimReactor::RunReady() {
   absl::AnyInvocable<void()> work;
-  {
+  if (posted_count_ > 0) {
     const std::lock_guard<std::mutex> lock(posted_mutex_);
     if (!posted_.empty() && (ready_.empty() || world_->random().Coin())) {
       work = std::move(posted_.front());
       posted_.pop_front();
+      --posted_count_;
     }
   }
   if (work) {

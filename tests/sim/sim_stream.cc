@@ -10,93 +10,20 @@
 #include "blockstore/io/check.h"
 #include "blockstore/io/status.h"
 #include "tests/sim/probe.h"
+#include "tests/sim/sim_connection.h"
 
 namespace keelson::sim {
 namespace {
 
-constexpr std::uint64_t kTraceSend = 300, kTraceArrive = 301, kTraceReset = 302;
+constexpr std::uint64_t kTraceSend = 300, kTraceReset = 302, kTraceBlock = 304, kTraceHeal = 305;
+constexpr std::int64_t kConnectRetryNs = 50'000'000;
 
 std::string Name(const io::Address& address) {
   if (!address.unix_path.empty()) return absl::StrCat("unix:", address.unix_path);
   return absl::StrCat(address.host, ":", address.port);
 }
 
-// What one coroutine waits on, with a deadline.
-class Signal {
- public:
-  struct [[nodiscard]] Awaiter {
-    Signal* signal;
-    SimReactor* process;
-    bool timed_out = false;
-    std::coroutine_handle<> waiter;
-    io::TimerNode timer;
-
-    bool await_ready() const noexcept { return false; }
-    void await_suspend(std::coroutine_handle<> handle) {
-      waiter = handle;
-      signal->waiting_ = this;
-      if (timer.when_ns == io::kNoDeadline) return;
-      timer.owner = this;
-      timer.fire = [](io::TimerNode* node) {
-        auto* self = static_cast<Awaiter*>(node->owner);
-        self->timed_out = true;
-        self->signal->waiting_ = nullptr;
-        self->waiter.resume();
-      };
-      process->StartTimer(&timer);
-    }
-    bool await_resume() const noexcept { return !timed_out; }
-  };
-
-  // False when the deadline passed first.
-  Awaiter Wait(SimReactor* process, std::int64_t deadline_ns) {
-    KEEL_CHECK(waiting_ == nullptr, "one read and one write of a stream at a time");
-    Awaiter awaiter{this, process, false, nullptr, {}};
-    awaiter.timer.when_ns = deadline_ns;
-    return awaiter;
-  }
-  void Notify() {
-    if (waiting_ == nullptr) return;
-    Awaiter* const woken = std::exchange(waiting_, nullptr);
-    woken->process->CancelTimer(&woken->timer);
-    woken->process->Schedule(woken->waiter);
-  }
-  // The waiter's process is no more.
-  void Forget() { waiting_ = nullptr; }
-
- private:
-  Awaiter* waiting_ = nullptr;
-};
-
 }  // namespace
-
-// Both ends of a connection and the bytes between them. End i reads from pipe i.
-struct SimConnection {
-  struct Pipe {
-    std::deque<std::byte> arrived;
-    std::size_t under_way_bytes = 0;
-    std::int64_t last_arrival_ns = 0;
-    bool ended = false;   // the end has arrived
-    bool closed = false;  // its reader takes no more
-    Signal readable;
-    Signal writable;
-  };
-  Pipe pipes[2];
-  SimReactor* processes[2] = {nullptr, nullptr};
-  bool shut_down[2] = {false, false};
-  bool reset = false;
-
-  void Reset() {
-    reset = true;
-    NotifyAll();
-  }
-  void NotifyAll() {
-    for (Pipe& pipe : pipes) {
-      pipe.readable.Notify();
-      pipe.writable.Notify();
-    }
-  }
-};
 
 class SimStream final : public io::Stream {
  public:
@@ -108,7 +35,7 @@ class SimStream final : public io::Stream {
   io::Task<absl::StatusOr<std::size_t>> ReadSome(std::span<std::byte> into,
                                                  std::int64_t deadline_ns) override {
     KEEL_CHECK(!into.empty(), "a read has room for at least one byte");
-    SimConnection::Pipe& pipe = connection_->pipes[end_];
+    SimConnection::Pipe& pipe = connection_->pipe(end_);
     while (!Broken() && pipe.arrived.empty() && !pipe.ended) {
       auto readable = pipe.readable.Wait(process(), deadline_ns);
       const bool in_time = co_await readable;
@@ -128,18 +55,18 @@ class SimStream final : public io::Stream {
   }
 
   io::Task<absl::Status> WriteAll(std::span<iovec> parts, std::int64_t deadline_ns) override {
-    SimConnection::Pipe& pipe = connection_->pipes[1 - end_];
+    SimConnection::Pipe& pipe = connection_->pipe(1 - end_);
     for (iovec& part : parts) {
       while (part.iov_len > 0) {
         const std::size_t window = network_->faults_.window_bytes;
-        while (!Broken() && !pipe.closed && pipe.arrived.size() + pipe.under_way_bytes >= window) {
+        while (!Broken() && !pipe.closed && connection_->Full(end_)) {
           auto writable = pipe.writable.Wait(process(), deadline_ns);
           const bool in_time = co_await writable;
           if (!in_time) co_return io::ErrnoStatus(ETIMEDOUT, absl::StrCat("writing to ", peer_));
         }
         if (Broken() || pipe.closed) co_return BrokenStatus("writing to ");
-        const std::size_t sent = Send(&pipe, static_cast<const std::byte*>(part.iov_base),
-                                      std::min(part.iov_len, window));
+        const std::size_t sent =
+            Send(static_cast<const std::byte*>(part.iov_base), std::min(part.iov_len, window));
         part.iov_base = static_cast<std::byte*>(part.iov_base) + sent;
         part.iov_len -= sent;
       }
@@ -151,27 +78,22 @@ class SimStream final : public io::Stream {
     co_return absl::OkStatus();
   }
 
-  void Shutdown() override {
-    if (std::exchange(connection_->shut_down[end_], true)) return;
-    connection_->pipes[end_].closed = true;
-    connection_->NotifyAll();
-    Deliver(&connection_->pipes[1 - end_], {}, true);
-  }
+  void Shutdown() override { connection_->Shutdown(end_); }
 
   std::string peer() const override { return peer_; }
 
  private:
-  SimReactor* process() const { return connection_->processes[end_]; }
-  bool Broken() const { return connection_->reset || connection_->shut_down[end_]; }
+  SimReactor* process() const { return connection_->process(end_); }
+  bool Broken() const { return connection_->Broken(end_); }
   absl::Status BrokenStatus(const char* act) const {
-    if (connection_->shut_down[end_]) {
+    if (connection_->shut_down(end_)) {
       return absl::UnavailableError(absl::StrCat(act, peer_, ": the stream was shut down"));
     }
     return io::ErrnoStatus(ECONNRESET, absl::StrCat(act, peer_));
   }
 
   // Puts up to `size_bytes` on the way, and says how many.
-  std::size_t Send(SimConnection::Pipe* pipe, const std::byte* data, std::size_t size_bytes) {
+  std::size_t Send(const std::byte* data, std::size_t size_bytes) {
     World* const world = network_->world_;
     if (world->random().Chance(network_->faults_.reset)) {
       SIM_PROBE("network: a connection was reset");
@@ -182,27 +104,8 @@ class SimStream final : public io::Stream {
       size_bytes = world->random().Between(1, size_bytes);
     }
     world->Trace(kTraceSend, size_bytes);
-    Deliver(pipe, std::vector<std::byte>(data, data + size_bytes), false);
+    connection_->Send(end_, std::vector<std::byte>(data, data + size_bytes));
     return size_bytes;
-  }
-
-  // `bytes`, or the end of the stream, arrive at the other side after what was sent before.
-  void Deliver(SimConnection::Pipe* pipe, std::vector<std::byte> bytes, bool end) {
-    World* const world = network_->world_;
-    const NetworkFaults& faults = network_->faults_;
-    std::int64_t delay_ns = static_cast<std::int64_t>(
-        world->random().Below(static_cast<std::uint64_t>(faults.latency_ns_max)));
-    if (world->random().Chance(faults.stall)) delay_ns += faults.stall_ns;
-    pipe->under_way_bytes += bytes.size();
-    pipe->last_arrival_ns = std::max(pipe->last_arrival_ns, world->now_ns() + delay_ns);
-    world->At(connection_->processes[1 - end_], pipe->last_arrival_ns,
-              [world, connection = connection_, pipe, arriving = std::move(bytes), end] {
-                world->Trace(kTraceArrive, arriving.size());
-                pipe->under_way_bytes -= arriving.size();
-                pipe->arrived.insert(pipe->arrived.end(), arriving.begin(), arriving.end());
-                pipe->ended = pipe->ended || end;
-                pipe->readable.Notify();
-              });
   }
 
   SimNetwork* network_;
@@ -268,20 +171,24 @@ absl::StatusOr<std::unique_ptr<io::Listener>> SimNetwork::Listen(SimReactor* pro
 
 io::Task<absl::StatusOr<std::unique_ptr<io::Stream>>> SimNetwork::Connect(
     SimReactor* process, io::Address address, std::int64_t deadline_ns) {
-  const std::int64_t arrival_ns =
-      world_->now_ns() + static_cast<std::int64_t>(world_->random().Below(
-                             static_cast<std::uint64_t>(faults_.latency_ns_max)));
+  const std::string act = absl::StrCat("connecting to ", Name(address));
+  const Machine* const here = process->machine();
+  const Machine* const there = MachineAt(address, process);
+  while (Blocked(here, there) || Blocked(there, here)) {
+    const std::int64_t again_ns = world_->now_ns() + kConnectRetryNs;
+    auto wait = process->SleepUntil(std::min(again_ns, deadline_ns));
+    co_await wait;
+    if (world_->now_ns() >= deadline_ns) co_return io::ErrnoStatus(ETIMEDOUT, act);
+  }
+  const std::int64_t arrival_ns = world_->now_ns() + DrawTravel(here, there);
   auto travel = process->SleepUntil(std::min(arrival_ns, deadline_ns));
   co_await travel;
-  const std::string act = absl::StrCat("connecting to ", Name(address));
   if (arrival_ns > deadline_ns) co_return io::ErrnoStatus(ETIMEDOUT, act);
   const auto found = listeners_.find(Name(address));
   if (found == listeners_.end()) {
     co_return io::ErrnoStatus(address.unix_path.empty() ? ECONNREFUSED : ENOENT, act);
   }
-  auto connection = std::make_shared<SimConnection>();
-  connection->processes[0] = process;
-  connection->processes[1] = found->second->process();
+  auto connection = std::make_shared<SimConnection>(this, process, found->second->process());
   connections_.push_back(connection);
   const std::string client = absl::StrCat("sim peer ", next_peer_++);
   found->second->Arrive(std::make_unique<SimStream>(this, connection, 1, client));
@@ -290,7 +197,59 @@ io::Task<absl::StatusOr<std::unique_ptr<io::Stream>>> SimNetwork::Connect(
   co_return stream;
 }
 
-void SimNetwork::ProcessDied(SimReactor* process) {
+// The machine behind an address; the client's own where it is nobody's.
+const Machine* SimNetwork::MachineAt(const io::Address& address, SimReactor* client) const {
+  for (const auto& machine : world_->machines()) {
+    if (address.unix_path.empty() && machine->host() == address.host) return machine.get();
+  }
+  return client->machine();
+}
+
+bool SimNetwork::Blocked(const Machine* from, const Machine* to) const {
+  const auto found = links_.find({from, to});
+  return found != links_.end() && found->second.blocked;
+}
+
+void SimNetwork::Block(const Machine* from, const Machine* to) {
+  KEEL_CHECK(from != to, "a machine always reaches itself");
+  world_->Trace(kTraceBlock);
+  links_[{from, to}].blocked = true;
+}
+
+void SimNetwork::Heal(const Machine* from, const Machine* to) {
+  if (!Blocked(from, to)) return;
+  world_->Trace(kTraceHeal);
+  links_[{from, to}].blocked = false;
+  for (const std::weak_ptr<SimConnection>& weak : connections_) {
+    const std::shared_ptr<SimConnection> connection = weak.lock();
+    if (connection != nullptr) connection->LinkHealed(from, to);
+  }
+}
+
+void SimNetwork::HealAll() {
+  for (const auto& from : world_->machines()) {
+    for (const auto& to : world_->machines()) Heal(from.get(), to.get());
+  }
+}
+
+std::int64_t SimNetwork::DrawTravel(const Machine* from, const Machine* to) {
+  Random& random = world_->random();
+  const auto found = links_.find({from, to});
+  if (found == links_.end() || found->second.latency_ns_max == 0) {
+    return static_cast<std::int64_t>(
+        random.Below(static_cast<std::uint64_t>(faults_.latency_ns_max)));
+  }
+  const NetworkLink& link = found->second;
+  return link.latency_ns_min + static_cast<std::int64_t>(random.Below(static_cast<std::uint64_t>(
+                                   link.latency_ns_max - link.latency_ns_min)));
+}
+
+std::int64_t SimNetwork::DrawLatency(const SimReactor* from, const SimReactor* to) {
+  const std::int64_t travel_ns = DrawTravel(from->machine(), to->machine());
+  return travel_ns + (world_->random().Chance(faults_.stall) ? faults_.stall_ns : 0);
+}
+
+void SimNetwork::ProcessDied(SimReactor* process, bool with_machine) {
   std::erase_if(listeners_,
                 [process](const auto& entry) { return entry.second->process() == process; });
   for (auto it = connections_.begin(); it != connections_.end();) {
@@ -300,14 +259,7 @@ void SimNetwork::ProcessDied(SimReactor* process) {
       continue;
     }
     for (int end = 0; end < 2; ++end) {
-      if (connection->processes[end] != process) continue;
-      connection->shut_down[end] = true;
-      connection->pipes[end].closed = true;
-      connection->pipes[end].readable.Forget();
-      connection->pipes[1 - end].writable.Forget();
-      if (world_->random().Coin()) connection->reset = true;
-      connection->pipes[1 - end].ended = true;
-      if (connection->processes[1 - end] != process) connection->NotifyAll();
+      if (connection->process(end) == process) connection->ProcessDied(end, with_machine);
     }
     ++it;
   }

@@ -196,23 +196,31 @@ io::Task<absl::Status> StoreHarness::Snapshot(Change* change) {
 
 io::Task<absl::Status> StoreHarness::DeleteSnapshot(Change* change) {
   VolumeModel* volume = model_.Find(change->volume);
-  const pool::ReplicaId id = volume->id;
   const pool::SnapshotId snapshot = volume->snapshots.at(change->snapshot).id;
-  CO_RETURN_IF_ERROR(co_await life_.store->DeleteSnapshot(id, snapshot));
+  const auto drop = [snapshot](engine::Engine* engine) { return engine->DeleteSnapshot(snapshot); };
+  CO_RETURN_IF_ERROR(co_await WithEngine(*volume, drop));
   volume->snapshots.erase(change->snapshot);
   merge_expected_ = true;
   co_return absl::OkStatus();
 }
 
+io::Task<absl::Status> StoreHarness::WithEngine(
+    const VolumeModel& volume, absl::AnyInvocable<io::Task<absl::Status>(engine::Engine*)> change) {
+  if (volume.attached) co_return co_await change(life_.engines.at(volume.name).get());
+  engine::EngineOptions options;
+  const pool::ReplicaId id = volume.id;
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
+                      co_await engine::Engine::Attach(life_.store.get(), id, options));
+  absl::Status status = co_await change(engine.get());
+  absl::Status detached = co_await engine->Detach();
+  co_return status.ok() ? detached : status;
+}
+
 io::Task<absl::Status> StoreHarness::Grow(Change* change) {
   VolumeModel* volume = model_.Find(change->volume);
   const std::uint64_t size_bytes = change->size_blocks * kModelBlockBytes;
-  if (volume->attached) {
-    CO_RETURN_IF_ERROR(co_await life_.engines.at(change->volume)->Grow(size_bytes));
-  } else {
-    const pool::ReplicaId id = volume->id;
-    CO_RETURN_IF_ERROR(co_await life_.store->Grow(id, size_bytes));
-  }
+  const auto grow = [size_bytes](engine::Engine* engine) { return engine->Grow(size_bytes); };
+  CO_RETURN_IF_ERROR(co_await WithEngine(*volume, grow));
   volume->size_blocks = change->size_blocks;
   co_return absl::OkStatus();
 }
@@ -228,7 +236,7 @@ io::Task<absl::Status> StoreHarness::Roll(Change* change) {
 io::Task<absl::Status> StoreHarness::Attach(Change* change) {
   VolumeModel* volume = model_.Find(change->volume);
   engine::EngineOptions options;
-  options.generation_interval_ns = knobs_.generation_interval_ns;
+  options.segment.generation_interval_ns = knobs_.generation_interval_ns;
   const pool::ReplicaId id = volume->id;
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> attached,
                       co_await engine::Engine::Attach(life_.store.get(), id, options));
@@ -239,8 +247,7 @@ io::Task<absl::Status> StoreHarness::Attach(Change* change) {
 
 io::Task<absl::Status> StoreHarness::Detach(Change* change) {
   VolumeModel* volume = model_.Find(change->volume);
-  const bool keep_attached = world_.random().Chance(0.2);
-  absl::Status status = co_await life_.engines.at(change->volume)->Detach(keep_attached);
+  absl::Status status = co_await life_.engines.at(change->volume)->Detach();
   life_.engines.erase(change->volume);
   volume->attached = false;
   if (status.ok()) {
@@ -261,7 +268,7 @@ io::Task<absl::Status> StoreHarness::VerifySnapshot(Change* change) {
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
                       co_await engine::Engine::Attach(life_.store.get(), id, options));
   absl::Status read = co_await ReadClone(engine.get(), change, snapshot);
-  absl::Status detached = co_await engine->Detach(false);
+  absl::Status detached = co_await engine->Detach();
   engine.reset();
   CO_RETURN_IF_ERROR(read);
   CO_RETURN_IF_ERROR(detached);

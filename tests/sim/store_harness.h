@@ -151,6 +151,10 @@ class StoreHarness {
   io::Task<absl::Status> Roll(Change* change);
   io::Task<absl::Status> Attach(Change* change);
   io::Task<absl::Status> Detach(Change* change);
+  // Runs `change` with the volume's engine or, while it is detached, with one of its own.
+  io::Task<absl::Status> WithEngine(
+      const VolumeModel& volume,
+      absl::AnyInvocable<io::Task<absl::Status>(engine::Engine*)> change);
   io::Task<absl::Status> VerifySnapshot(Change* change);
   io::Task<absl::Status> ReadClone(engine::Engine* engine, const Change* change,
                                    SnapshotModel* snapshot);

@@ -278,7 +278,8 @@ void StoreHarness::FlipABit() {
   if (volume == nullptr || !volume->attached || volume->blocks.empty()) return;
   if (!world_.RunTask(life_.store->WaitForCleanup())) return Fail("WaitForCleanup hangs");
   // After a crash, what was not clean is known only once it has been read again.
-  if (PoolFailed() || !life_.engines.at(volume->name)->reconciled()) return;
+  if (PoolFailed()) return;
+  if (!replica::ReplicaStore::Resummed(*life_.store->Find(volume->id))) return;
   // Twice: regions written in the generation that ends are noted in the next one right away.
   for (int i = 0; i < 2; ++i) {
     Change roll;

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "tests/sim/sim_disk.h"
-#include "tests/sim/sim_meta_store.h"
 #include "tests/sim/sim_reactor.h"
 #include "tests/sim/sim_stream.h"
 
@@ -16,12 +14,20 @@ extern "C" const char* __asan_default_options() { return "detect_leaks=0"; }
 namespace keelson::sim {
 namespace {
 
-enum TraceKind : std::uint64_t { kEventRuns = 1, kReadyRuns, kProcessStarts, kProcessDies, kCut };
+enum TraceKind : std::uint64_t {
+  kEventRuns = 1,
+  kReadyRuns,
+  kProcessStarts,
+  kProcessDies,
+  kCut,
+  kPause
+};
 
 }  // namespace
 
-World::World(std::uint64_t seed)
-    : random_(seed), boot_(MakeId()), network_(std::make_unique<SimNetwork>(this)) {}
+World::World(std::uint64_t seed) : random_(seed), network_(std::make_unique<SimNetwork>(this)) {
+  AddMachine("127.0.0.1");
+}
 
 World::~World() {
   while (!processes_.empty()) EndProcess(processes_.back().get());
@@ -34,14 +40,22 @@ pool::Uuid World::MakeId() {
   return id;
 }
 
-SimReactor* World::StartProcess(std::size_t buffer_arena_bytes) {
+Machine* World::AddMachine(const std::string& host) {
+  machines_.push_back(std::make_unique<Machine>(this, host));
+  return machines_.back().get();
+}
+
+SimReactor* World::StartProcess(Machine* machine, std::size_t buffer_arena_bytes) {
   Trace(kProcessStarts);
-  processes_.push_back(std::make_unique<SimReactor>(this, buffer_arena_bytes));
+  processes_.push_back(std::make_unique<SimReactor>(this, machine, buffer_arena_bytes));
+  machine->processes_.push_back(processes_.back().get());
   return processes_.back().get();
 }
 
 void World::EndProcess(SimReactor* process) {
-  std::erase_if(events_, [process](const auto& entry) { return entry.second.process == process; });
+  const auto of_process = [process](const auto& entry) { return entry.second.process == process; };
+  std::erase_if(events_, of_process);
+  std::erase_if(late_, of_process);
   const auto found =
       std::find_if(processes_.begin(), processes_.end(),
                    [process](const auto& candidate) { return candidate.get() == process; });
@@ -52,37 +66,50 @@ void World::EndProcess(SimReactor* process) {
   madvise(arena.data(), arena.size(), MADV_DONTNEED);
 }
 
-void World::Kill(SimReactor* process) {
+void World::Kill(SimReactor* process) { Die(process, /*with_machine=*/false); }
+
+void World::Die(SimReactor* process, bool with_machine) {
   Trace(kProcessDies);
-  for (auto& [path, disk] : disks_) disk->ProcessDied(process);
-  for (auto& [path, disk] : meta_disks_) disk->ProcessDied(process);
-  network_->ProcessDied(process);
+  process->machine()->ProcessDied(process);
+  network_->ProcessDied(process, with_machine);
   EndProcess(process);
 }
 
-void World::PowerCut() {
-  while (!processes_.empty()) Kill(processes_.back().get());
+void World::PowerCut(Machine* machine) {
+  while (!machine->processes().empty()) Die(machine->processes().back(), /*with_machine=*/true);
   Trace(kCut);
-  for (auto& [path, disk] : disks_) disk->PowerCut();
-  for (auto& [path, disk] : meta_disks_) disk->PowerCut();
-  boot_ = pool::BootId(MakeId());
+  machine->LoseUnflushed();
 }
 
-SimDisk* World::AddDisk(const std::string& path, std::uint64_t size_bytes) {
-  std::unique_ptr<SimDisk>& disk = disks_[path];
-  if (disk == nullptr) disk = std::make_unique<SimDisk>(this, path, size_bytes);
-  return disk.get();
+void World::PowerCutAll() {
+  for (const auto& machine : machines_) PowerCut(machine.get());
 }
 
-SimDisk* World::FindDisk(const std::string& path) {
-  const auto found = disks_.find(path);
-  return found == disks_.end() ? nullptr : found->second.get();
+void World::Pause(SimReactor* process, std::int64_t duration_ns) {
+  const std::int64_t until_ns = now_ns_ + duration_ns;
+  if (until_ns <= process->paused_until_ns()) return;
+  Trace(kPause, static_cast<std::uint64_t>(duration_ns));
+  process->set_paused_until_ns(until_ns);
+  At(nullptr, until_ns, [this, process, until_ns] { Resume(process, until_ns); });
 }
 
-SimMetaDisk* World::AddMetaDisk(const std::string& path) {
-  std::unique_ptr<SimMetaDisk>& disk = meta_disks_[path];
-  if (disk == nullptr) disk = std::make_unique<SimMetaDisk>(this);
-  return disk.get();
+void World::Pause(Machine* machine, std::int64_t duration_ns) {
+  for (SimReactor* process : machine->processes()) Pause(process, duration_ns);
+}
+
+// The pause that ends at `until_ns` is over, unless the process died or is paused for longer.
+void World::Resume(SimReactor* process, std::int64_t until_ns) {
+  const bool alive = std::any_of(processes_.begin(), processes_.end(),
+                                 [process](const auto& other) { return other.get() == process; });
+  if (!alive || process->paused_until_ns() != until_ns) return;
+  for (auto it = late_.begin(); it != late_.end();) {
+    const auto late = it++;
+    if (late->second.process == process) events_.insert(late_.extract(late));
+  }
+}
+
+bool World::CanRun(SimReactor* process) const {
+  return process->paused_until_ns() <= now_ns_ && process->HasReady();
 }
 
 World::EventKey World::After(SimReactor* process, std::int64_t delay_ns,
@@ -97,16 +124,25 @@ World::EventKey World::At(SimReactor* process, std::int64_t when_ns,
   return key;
 }
 
+void World::Cancel(EventKey key) {
+  if (events_.erase(key) == 0) late_.erase(key);
+}
+
 void World::RunFirstEvent() {
   auto first = events_.extract(events_.begin());
   now_ns_ = std::max(now_ns_, first.key().first);
+  SimReactor* const process = first.mapped().process;
+  if (process != nullptr && process->paused_until_ns() > now_ns_) {
+    late_.insert(std::move(first));
+    return;
+  }
   Trace(kEventRuns, first.key().second);
   first.mapped().action();
 }
 
 bool World::Step() {
   std::size_t ready_count = 0;
-  for (const auto& process : processes_) ready_count += process->HasReady() ? 1 : 0;
+  for (const auto& process : processes_) ready_count += CanRun(process.get()) ? 1 : 0;
   const bool event_due = !events_.empty() && events_.begin()->first.first <= now_ns_;
   if (ready_count == 0 || (event_due && random_.Coin())) {
     if (events_.empty()) return false;
@@ -115,7 +151,7 @@ bool World::Step() {
   }
   std::uint64_t chosen = ready_count == 1 ? 0 : random_.Below(ready_count);
   for (std::size_t i = 0; i < processes_.size(); ++i) {
-    if (!processes_[i]->HasReady() || chosen-- > 0) continue;
+    if (!CanRun(processes_[i].get()) || chosen-- > 0) continue;
     Trace(kReadyRuns, i);
     now_ns_ += static_cast<std::int64_t>(random_.Below(2'000));  // a turn takes a little time
     processes_[i]->RunReady();
@@ -132,7 +168,7 @@ void World::RunSteps(std::uint64_t steps) {
 void World::RunUntil(std::int64_t until_ns) {
   while (now_ns_ < until_ns) {
     bool ready = false;
-    for (const auto& process : processes_) ready = ready || process->HasReady();
+    for (const auto& process : processes_) ready = ready || CanRun(process.get());
     if (!ready && (events_.empty() || events_.begin()->first.first > until_ns)) {
       now_ns_ = until_ns;
       return;

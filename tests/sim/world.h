@@ -1,14 +1,17 @@
 #pragma once
 // World: everything that is outside the product in a simulation: virtual time, one source of
-// chance, the disks and metadata disks that outlive processes, and the network. One thread. The
-// same seed and the same calls give the same run, event by event; trace_hash() is the proof.
+// chance, the machines with the disks that outlive their processes, and the network between them.
+// One thread. The same seed and the same calls give the same run, event by event; trace_hash() is
+// the proof. A World begins with one machine, which is meant wherever none is named.
 //
 // Life and death. A SimReactor is one process. Kill (a process dies) and PowerCut (a machine dies
 // with every process on it) decide what became of operations in flight, and then never run the
-// reactor again. The product's objects and suspended coroutines of that life must be *leaked*, not
-// destroyed: a destructor would act (give back a lock, resume a waiter) in a process that is no
-// more, and WaitList and Gate rightly abort when they die with waiters. The owner of such objects
-// calls release() on its unique_ptrs. Leak checking is off in simulation binaries for this reason
+// reactor again. Pause stops a process for a while: it computes nothing, while the time, its disks
+// and the others go on; what should have happened in it meanwhile happens at the end, all at once.
+// The product's objects and suspended coroutines of that life must be *leaked*, not destroyed: a
+// destructor would act (give back a lock, resume a waiter) in a process that is no more, and
+// WaitList and Gate rightly abort when they die with waiters. The owner of such objects calls
+// release() on its unique_ptrs. Leak checking is off in simulation binaries for this reason
 // (world.cc); the pages of a dead process's I/O arena are given back to the kernel.
 
 #include <cstdint>
@@ -22,14 +25,12 @@
 #include "absl/functional/any_invocable.h"
 #include "blockstore/io/task.h"
 #include "blockstore/pool/ids.h"
+#include "tests/sim/machine.h"
 #include "tests/sim/random.h"
 
 namespace keelson::sim {
 
-class SimDisk;
-class SimMetaDisk;
 class SimNetwork;
-class SimReactor;
 
 class World {
  public:
@@ -41,8 +42,8 @@ class World {
   Random& random() { return random_; }
   std::int64_t now_ns() const { return now_ns_; }
   pool::Uuid MakeId();
-  // The boot id of the machine; another one after PowerCut.
-  const pool::BootId& boot() const { return boot_; }
+  // The boot id of the first machine; another one after PowerCut.
+  const pool::BootId& boot() const { return machines_.front()->boot(); }
 
   // Folds an event into the trace.
   void Trace(std::uint64_t kind, std::uint64_t a = 0, std::uint64_t b = 0) {
@@ -50,18 +51,35 @@ class World {
   }
   std::uint64_t trace_hash() const { return trace_hash_; }
 
+  // Another machine, at an address of its own in the network. Lives as long as the World.
+  Machine* AddMachine(const std::string& host);
+  Machine* machine() { return machines_.front().get(); }
+  const std::vector<std::unique_ptr<Machine>>& machines() const { return machines_; }
+
   // A new process. The World owns it; it is never destroyed before the World.
-  SimReactor* StartProcess(std::size_t buffer_arena_bytes = std::size_t{4} << 20);
+  SimReactor* StartProcess(std::size_t buffer_arena_bytes = std::size_t{4} << 20) {
+    return StartProcess(machine(), buffer_arena_bytes);
+  }
+  SimReactor* StartProcess(Machine* machine, std::size_t buffer_arena_bytes);
   // The process is gone: operations in flight happened or not, wholly or torn; completed ones stay.
   void Kill(SimReactor* process);
   // The machine is gone, and comes back: every process dies, what no flush covered is kept, dropped
   // or torn, unsynced metadata survives up to a random point, the boot id is another one.
-  void PowerCut();
+  void PowerCut() { PowerCut(machine()); }
+  void PowerCut(Machine* machine);
+  // All machines at the same moment.
+  void PowerCutAll();
+  // Nothing of the process, or of the processes that the machine has now, runs for so long. Of two
+  // pauses that overlap the later end counts.
+  void Pause(SimReactor* process, std::int64_t duration_ns);
+  void Pause(Machine* machine, std::int64_t duration_ns);
 
-  // The disk at `path`; made (zeroes) when it does not exist.
-  SimDisk* AddDisk(const std::string& path, std::uint64_t size_bytes);
-  SimDisk* FindDisk(const std::string& path);
-  SimMetaDisk* AddMetaDisk(const std::string& path);
+  // Disks of the first machine; see Machine.
+  SimDisk* AddDisk(const std::string& path, std::uint64_t size_bytes) {
+    return machine()->AddDisk(path, size_bytes);
+  }
+  SimDisk* FindDisk(const std::string& path) { return machine()->FindDisk(path); }
+  SimMetaDisk* AddMetaDisk(const std::string& path) { return machine()->AddMetaDisk(path); }
   SimNetwork& network() { return *network_; }
 
   // Runs one thing: a ready coroutine, posted work, or the next event in time. False when nothing
@@ -100,11 +118,11 @@ class World {
   using EventKey = std::pair<std::int64_t, std::uint64_t>;  // time, tie breaker
   EventKey After(SimReactor* process, std::int64_t delay_ns, absl::AnyInvocable<void()> action);
   EventKey At(SimReactor* process, std::int64_t when_ns, absl::AnyInvocable<void()> action);
-  void Cancel(EventKey key) { events_.erase(key); }
+  void Cancel(EventKey key);
 
  private:
   struct Event {
-    SimReactor* process;
+    SimReactor* process;  // it happens there; null: outside of all of them
     absl::AnyInvocable<void()> action;
   };
 
@@ -118,17 +136,19 @@ class World {
     *done = true;
   }
   void RunFirstEvent();
+  bool CanRun(SimReactor* process) const;
+  void Resume(SimReactor* process, std::int64_t until_ns);
+  void Die(SimReactor* process, bool with_machine);
   void EndProcess(SimReactor* process);
 
   Random random_;
   std::int64_t now_ns_ = 1'000'000'000;
   std::uint64_t sequence_ = 0;
   std::uint64_t trace_hash_ = 0;
-  pool::BootId boot_;
+  std::vector<std::unique_ptr<Machine>> machines_;  // never fewer than one
   std::map<EventKey, Event> events_;
+  std::map<EventKey, Event> late_;  // those whose time passed while their process was paused
   std::vector<std::unique_ptr<SimReactor>> processes_;  // the living ones
-  std::map<std::string, std::unique_ptr<SimDisk>> disks_;
-  std::map<std::string, std::unique_ptr<SimMetaDisk>> meta_disks_;
   std::unique_ptr<SimNetwork> network_;
 };
 

@@ -132,13 +132,13 @@ TEST_F(EngineTest, NoGenerationBecomesCleanBeforeACrashIsReconciled) {
   ASSERT_TRUE(world_.StepWhile([this] { return disk().in_flight_count() == 0; }));
   disk().faults().stall = 0;
   ASSERT_TRUE(Must(second.RollGeneration()).ok());
-  ASSERT_FALSE(second.reconciled());
+  ASSERT_FALSE(replica::ReplicaStore::Resummed(*store().FindByName("v")));
   Kill();
   Open();
   EXPECT_FALSE(store().FindByName("v")->UncleanRegions().empty());
   Engine& third = Attach("v");
   world_.RunUntil(world_.now_ns() + 60'000'000'000);
-  EXPECT_TRUE(third.reconciled());
+  EXPECT_TRUE(replica::ReplicaStore::Resummed(*store().FindByName("v")));
   disk().FlipBit(FindOnDisk('q'), 1);
   EXPECT_EQ(Read(third, 4), '!');
 }
@@ -205,7 +205,7 @@ TEST_F(EngineTest, StatusTellsHolesFromDataThroughLayers) {
   ASSERT_TRUE(Write(engine, 1, 'a', 2).ok());
   ASSERT_TRUE(Must(engine.Snapshot("s", 0)).ok());
   ASSERT_TRUE(Write(engine, 3, 'b').ok());
-  const std::vector<BlockRun> runs = engine.Status(0, 8 * kMiB, 10);
+  const std::vector<BlockRun> runs = *Must(engine.Status(0, 8 * kMiB, 10));
   ASSERT_EQ(runs.size(), 3U);
   EXPECT_TRUE(runs[0].hole);
   EXPECT_EQ(runs[0].size_bytes, kBlock);
@@ -216,7 +216,9 @@ TEST_F(EngineTest, StatusTellsHolesFromDataThroughLayers) {
 }
 
 TEST_F(EngineTest, AReadOnlyAttachmentRefusesWrites) {
-  auto engine = Must(Engine::Attach(&store(), store().FindByName("v")->id(), {.read_only = true}));
+  EngineOptions options;
+  options.read_only = true;
+  auto engine = Must(Engine::Attach(&store(), store().FindByName("v")->id(), options));
   ASSERT_TRUE(engine.ok());
   life_.engines["v"] = *std::move(engine);
   EXPECT_EQ(Write(*life_.engines["v"], 0, 'a').code(), absl::StatusCode::kPermissionDenied);
@@ -235,12 +237,12 @@ TEST_F(EngineTest, OneEngineAtATimeAndEachHasAHigherEpoch) {
 TEST_F(EngineTest, AGenerationEndsByItselfSomeSecondsAfterWrites) {
   Engine& engine = Attach("v");
   ASSERT_TRUE(Write(engine, 0, 'a').ok());
-  EXPECT_EQ(engine.counters().generations, 0U);
+  EXPECT_EQ(engine.segment(0).counters().generations, 0U);
   world_.RunUntil(world_.now_ns() + 20'000'000'000);
-  EXPECT_GE(engine.counters().generations, 1U);
-  const std::uint64_t ended = engine.counters().generations;
+  EXPECT_GE(engine.segment(0).counters().generations, 1U);
+  const std::uint64_t ended = engine.segment(0).counters().generations;
   world_.RunUntil(world_.now_ns() + 60'000'000'000);
-  EXPECT_EQ(engine.counters().generations, ended);  // and not without writes
+  EXPECT_EQ(engine.segment(0).counters().generations, ended);  // and not without writes
 }
 
 }  // namespace

@@ -83,8 +83,8 @@ io::Task<absl::Status> MemoryDevice::Trim(std::uint64_t offset, std::uint64_t si
   co_return absl::OkStatus();
 }
 
-std::vector<engine::BlockRun> MemoryDevice::Status(std::uint64_t offset, std::uint64_t size_bytes,
-                                                   std::size_t runs_max) const {
+io::Task<absl::StatusOr<std::vector<engine::BlockRun>>> MemoryDevice::Status(
+    std::uint64_t offset, std::uint64_t size_bytes, std::size_t runs_max) {
   std::vector<engine::BlockRun> runs;
   for (std::uint64_t at = offset; at < offset + size_bytes; at += kBlockSize) {
     const bool hole = !present_[at / kBlockSize];
@@ -94,7 +94,7 @@ std::vector<engine::BlockRun> MemoryDevice::Status(std::uint64_t offset, std::ui
     }
     runs.back().size_bytes += kBlockSize;
   }
-  return runs;
+  co_return runs;
 }
 
 void MemoryDirectory::Remove(std::string_view name) {

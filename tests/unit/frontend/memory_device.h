@@ -43,8 +43,9 @@ class MemoryDevice : public engine::BlockDevice {
                                bool fua) override;
   io::Task<absl::Status> Flush() override;
   io::Task<absl::Status> Trim(std::uint64_t offset, std::uint64_t size_bytes, bool fua) override;
-  std::vector<engine::BlockRun> Status(std::uint64_t offset, std::uint64_t size_bytes,
-                                       std::size_t runs_max) const override;
+  io::Task<absl::StatusOr<std::vector<engine::BlockRun>>> Status(std::uint64_t offset,
+                                                                 std::uint64_t size_bytes,
+                                                                 std::size_t runs_max) override;
 
  private:
   // What every call passes: holding, failing, and the checks BlockDevice promises.

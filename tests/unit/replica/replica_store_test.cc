@@ -85,14 +85,14 @@ TEST_F(ReplicaStoreTest, ACloneOutlivesItsParentVolume) {
 }
 
 TEST_F(ReplicaStoreTest, DeletingASnapshotMergesItAndGivesItsSpaceBack) {
-  const pool::ReplicaId id = Create("v", 8 * kMiB);
+  Create("v", 8 * kMiB);
   engine::Engine& engine = Attach("v");
   ASSERT_TRUE(Write(engine, 0, 'a', 512).ok());  // extents 0 and 1
   const auto snapshot = TakeSnapshot(this, Must(engine.Snapshot("s", 1)));
   ASSERT_TRUE(Write(engine, 5, 'b').ok());  // the head has extent 0 in part, 1 not at all
   ASSERT_TRUE(Must(engine.Trim(10 * kBlock, kBlock, false)).ok());
   EXPECT_EQ(space().used_bytes, 3 * kMiB);
-  ASSERT_TRUE(Must(store().DeleteSnapshot(id, snapshot)).ok());
+  ASSERT_TRUE(Must(engine.DeleteSnapshot(snapshot)).ok());
   FinishCleanup();
   EXPECT_EQ(space().used_bytes, 2 * kMiB);
   EXPECT_EQ(space().reclaiming_bytes, 0U);
@@ -103,13 +103,13 @@ TEST_F(ReplicaStoreTest, DeletingASnapshotMergesItAndGivesItsSpaceBack) {
 
 // A merge that held one extent and asked for the next deadlocked with a write over both.
 TEST_F(ReplicaStoreTest, AMergeDoesNotBlockAWriteOverTwoOfItsExtents) {
-  const pool::ReplicaId id = Create("v", 8 * kMiB);
+  Create("v", 8 * kMiB);
   engine::Engine& engine = Attach("v");
   ASSERT_TRUE(Write(engine, 0, 'a', 512).ok());
   const auto snapshot = TakeSnapshot(this, Must(engine.Snapshot("s", 1)));
   ASSERT_TRUE(Write(engine, 0, 'b').ok());
   ASSERT_TRUE(Write(engine, 256, 'b').ok());
-  ASSERT_TRUE(Must(store().DeleteSnapshot(id, snapshot)).ok());
+  ASSERT_TRUE(Must(engine.DeleteSnapshot(snapshot)).ok());
   ASSERT_TRUE(Write(engine, 250, 'c', 12).ok());
   FinishCleanup();
   EXPECT_EQ(ReadBlocks(engine, 249, 14), "acccccccccccca");
@@ -131,21 +131,21 @@ TEST_F(ReplicaStoreTest, AnUnfinishedDeletionGoesOnAfterACrash) {
 
 TEST_F(ReplicaStoreTest, RefusesToDeleteOrCloneWhatIsInUseOrUnknown) {
   const pool::ReplicaId id = Create("v", 4 * kMiB);
-  Attach("v");
+  engine::Engine& engine = Attach("v");
   EXPECT_EQ(Must(store().Delete(id)).code(), absl::StatusCode::kFailedPrecondition);
   const pool::ReplicaId unknown(world_.MakeId());
   EXPECT_EQ(Must(store().Delete(unknown)).code(), absl::StatusCode::kNotFound);
   const pool::SnapshotId no_snapshot(world_.MakeId());
   EXPECT_EQ(Must(store().Clone(id, no_snapshot, "c", 0, 0)).status().code(),
             absl::StatusCode::kNotFound);
-  EXPECT_EQ(Must(store().DeleteSnapshot(id, no_snapshot)).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Must(engine.DeleteSnapshot(no_snapshot)).code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(ReplicaStoreTest, GrowsAndNeverShrinks) {
-  const pool::ReplicaId id = Create("v", 4 * kMiB);
-  EXPECT_EQ(Must(store().Grow(id, 2 * kMiB)).code(), absl::StatusCode::kOutOfRange);
-  ASSERT_TRUE(Must(store().Grow(id, 8 * kMiB)).ok());
+  Create("v", 4 * kMiB);
   engine::Engine& engine = Attach("v");
+  EXPECT_EQ(Must(engine.Grow(2 * kMiB)).code(), absl::StatusCode::kOutOfRange);
+  ASSERT_TRUE(Must(engine.Grow(8 * kMiB)).ok());
   ASSERT_TRUE(Write(engine, 8 * 256 - 1, 'z').ok());
   EXPECT_EQ(Write(engine, 8 * 256, 'z').code(), absl::StatusCode::kOutOfRange);
 }

@@ -60,7 +60,7 @@ class StoreFixture : public testing::Test {
     ASSERT_TRUE(opened.ok()) << opened;
   }
   void Close() {
-    for (auto& [name, engine] : life_.engines) (void)Must(engine->Detach(false));
+    for (auto& [name, engine] : life_.engines) (void)Must(engine->Detach());
     life_.engines.clear();
     (void)Must(life_.store->Close());
     life_.store.reset();
@@ -86,7 +86,7 @@ class StoreFixture : public testing::Test {
     return *life_.engines[name];
   }
   void Detach(const std::string& name) {
-    ASSERT_TRUE(Must(life_.engines[name]->Detach(false)).ok());
+    ASSERT_TRUE(Must(life_.engines[name]->Detach()).ok());
     life_.engines.erase(name);
   }
 

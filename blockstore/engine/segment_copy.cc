@@ -1,0 +1,391 @@
+// Segment: making members equal: reconcile after a crash (R11), resync and rebuild (R12).
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "blockstore/engine/segment.h"
+#include "blockstore/engine/segment_fan_out.h"
+#include "blockstore/engine/transitions.h"
+#include "blockstore/io/log.h"
+#include "blockstore/io/status.h"
+
+namespace keelson::engine {
+
+using pool::kExtentBytes;
+using pool::kExtentsPerRegion;
+using pool::kRegionBytes;
+using replica::Configuration;
+using replica::Member;
+using replica::RangeLock;
+using replica::RegionNote;
+
+namespace {
+
+constexpr std::size_t kNotesPerCall = 4096;
+
+std::uint32_t RegionOf(std::uint64_t offset) {
+  return static_cast<std::uint32_t>(offset / kRegionBytes);
+}
+
+}  // namespace
+
+io::Task<absl::Status> Segment::ListNotes(MemberSlot* slot, pool::Generation above,
+                                          std::uint32_t first, std::uint32_t last,
+                                          std::vector<RegionNote>* notes) {
+  while (first <= last) {
+    const std::size_t count_max = first == last ? 1 : kNotesPerCall;
+    absl::StatusOr<std::vector<RegionNote>> page =
+        co_await slot->port->Notes(above, first, count_max, Deadline());
+    if (!page.ok()) co_return page.status();
+    for (const RegionNote& note : *page) {
+      if (note.region > last) co_return absl::OkStatus();
+      notes->push_back(note);
+    }
+    if (page->size() < count_max || page->back().region >= last) break;
+    first = page->back().region + 1;
+  }
+  co_return absl::OkStatus();
+}
+
+// --- Copying ---
+
+io::Task<absl::Status> Segment::CopyExtent(MemberSlot* source, MemberSlot* target,
+                                           const pool::SnapshotId& layer, std::uint32_t extent) {
+  io::Buffer buffer = co_await reactor_->buffers().Take(kExtentBytes);
+  const std::uint64_t source_session = source->session;
+  const pool::SnapshotId which = layer;
+  absl::StatusOr<replica::ExtentContent> content =
+      co_await source->port->ReadCopy(which, extent, buffer.span().first(kExtentBytes), Deadline());
+  if (!content.ok()) {
+    // A block that the source cannot give is not the loss of the source.
+    if (!IsMembersOwn(content.status())) MemberFailed(source, source_session, content.status());
+    co_return content.status();
+  }
+  const std::uint64_t packed_bytes = content->data.Count() * pool::kBlockBytes;
+  const std::uint64_t target_session = target->session;
+  absl::Status written = co_await target->port->WriteCopy(
+      which, extent, *content, buffer.span().first(packed_bytes), Deadline());
+  if (!written.ok()) {
+    MemberFailed(target, target_session, written);
+    co_return written;
+  }
+  target->copied_bytes += packed_bytes;
+  counters_.resync_copied_bytes += packed_bytes;
+  co_return absl::OkStatus();
+}
+
+io::Task<absl::Status> Segment::CopyRegion(MemberSlot* source, MemberSlot* target,
+                                           std::uint32_t region, pool::Generation above) {
+  std::vector<RegionNote> wanted;
+  const std::uint64_t source_session = source->session;
+  absl::Status listed = co_await ListNotes(source, above, region, region, &wanted);
+  if (!listed.ok()) {
+    MemberFailed(source, source_session, listed);
+    co_return listed;
+  }
+  std::vector<RegionNote> theirs;
+  const std::uint64_t target_session = target->session;
+  listed = co_await ListNotes(target, above, region, region, &theirs);
+  if (!listed.ok()) {
+    MemberFailed(target, target_session, listed);
+    co_return listed;
+  }
+  for (const RegionNote& note : theirs) {
+    const bool known = std::any_of(wanted.begin(), wanted.end(), [&note](const RegionNote& one) {
+      return one.layer == note.layer;
+    });
+    // A copy's generation is the source's note, which is not above `above` in this layer.
+    if (!known) wanted.push_back({note.region, note.layer, above});
+  }
+  // Oldest first; what an extent of a layer hides is below it by then.
+  std::vector<RegionNote> ordered;
+  for (const replica::ConfiguredSnapshot& snapshot : in_force_.snapshots) {
+    for (const RegionNote& note : wanted) {
+      if (note.layer == snapshot.id) ordered.push_back(note);
+    }
+  }
+  for (const RegionNote& note : wanted) {
+    if (note.layer.is_nil()) ordered.push_back(note);
+  }
+  const std::uint64_t extents = (in_force_.size_bytes + kExtentBytes - 1) / kExtentBytes;
+  for (const RegionNote& note : ordered) {
+    absl::Status begun =
+        co_await target->port->BeginCopy(note.layer, region, note.generation, Deadline());
+    if (!begun.ok()) {
+      MemberFailed(target, target_session, begun);
+      co_return begun;
+    }
+    for (std::uint32_t i = 0; i < kExtentsPerRegion; ++i) {
+      const std::uint32_t extent = region * kExtentsPerRegion + i;
+      if (extent >= extents) break;
+      CO_RETURN_IF_ERROR(co_await CopyExtent(source, target, note.layer, extent));
+    }
+  }
+  co_return absl::OkStatus();
+}
+
+io::Task<absl::Status> Segment::CopyFromAny(Legs* targets, std::uint32_t region,
+                                            pool::Generation above, MemberSlot** source) {
+  std::uint64_t bad_slots = 0;
+  absl::Status last = absl::UnavailableError("there is no copy to copy from");
+  for (;;) {
+    *source = PickReader(bad_slots);
+    if (*source == nullptr) co_return last;
+    const std::uint64_t session = (*source)->session;
+    last = absl::OkStatus();
+    for (const Leg& leg : *targets) {
+      if (leg.slot == *source) continue;
+      last = co_await CopyRegion(*source, leg.slot, region, above);
+      if (!last.ok()) break;
+    }
+    if (last.ok()) break;
+    for (const Leg& leg : *targets) {
+      if (Alive(*leg.slot, leg.session)) continue;
+      co_return absl::UnavailableError(
+          absl::StrCat("a member failed while it was copied to: ", std::string(last.message())));
+    }
+    if (!IsMembersOwn(last) || !Alive(**source, session)) co_return last;
+    // The source is there and cannot give a block of it.
+    bad_slots |= (*source)->bit();
+    ++counters_.read_retries;
+  }
+  if (bad_slots != 0) {
+    const std::uint64_t offset = region * kRegionBytes;
+    const std::uint64_t size_bytes = std::min(kRegionBytes, in_force_.size_bytes - offset);
+    gate_.Spawn(Repair(offset, size_bytes, bad_slots));
+  }
+  co_return absl::OkStatus();
+}
+
+// --- Reconcile ---
+
+bool Segment::AnyUnreconciled(std::uint64_t offset, std::uint64_t size_bytes) const {
+  if (unreconciled_.empty()) [[likely]]
+    return false;
+  auto it = unreconciled_.lower_bound(RegionOf(offset));
+  return it != unreconciled_.end() && *it <= RegionOf(offset + size_bytes - 1);
+}
+
+void Segment::Unsettle(std::uint64_t offset, std::uint64_t size_bytes) {
+  const auto takers = std::count_if(slots_.begin(), slots_.end(), [](const auto& slot) {
+    return slot->in_sync || slot->catching_up;
+  });
+  if (takers < 2) return;  // one copy cannot differ from itself
+  for (std::uint32_t region = RegionOf(offset); region <= RegionOf(offset + size_bytes - 1);
+       ++region) {
+    unreconciled_.insert(region);
+  }
+  StartReconcile();
+}
+
+io::Task<absl::Status> Segment::EnsureReconciled(std::uint64_t offset, std::uint64_t size_bytes) {
+  const std::uint32_t last = RegionOf(offset + size_bytes - 1);
+  for (std::uint32_t region = RegionOf(offset); region <= last; ++region) {
+    if (unreconciled_.count(region) > 0) CO_RETURN_IF_ERROR(co_await ReconcileRegion(region));
+  }
+  co_return absl::OkStatus();
+}
+
+void Segment::StartReconcile() {
+  if (reconcile_running_ || unreconciled_.empty() || closing_ || !health_.ok()) return;
+  reconcile_running_ = true;
+  if (!gate_.Spawn(ReconcileAll())) reconcile_running_ = false;
+}
+
+io::Task<void> Segment::ReconcileAll() {
+  co_await reactor_->Yield();
+  KEEL_LOG_INFO("event=reconcile_started volume={} segment={} regions={}", in_force_.volume_name,
+                in_force_.segment, unreconciled_.size());
+  while (!unreconciled_.empty() && health_.ok() && !closing_) {
+    const std::uint32_t region = *unreconciled_.begin();
+    absl::Status status = co_await ReconcileRegion(region);
+    if (!status.ok() && health_.ok()) {
+      KEEL_LOG_WARN("event=reconcile_waits volume={} region={} reason=\"{}\"",
+                    in_force_.volume_name, region, std::string(status.message()));
+      const std::int64_t until_ns = reactor_->NowNanos() + options_.reconnect_interval_ns;
+      while (health_.ok() && !closing_ && reactor_->NowNanos() < until_ns) {
+        co_await WaitUntil(until_ns);
+      }
+    }
+  }
+  reconcile_running_ = false;
+  changed_.WakeAll();
+}
+
+io::Task<absl::Status> Segment::ReconcileRegion(std::uint32_t region) {
+  RangeLock::Hold hold(&ranges_, region * kRegionBytes, (region + 1) * kRegionBytes,
+                       RangeLock::kExclusive);
+  co_await hold;
+  std::int64_t waits_ns = 0;
+  // Again and again until one pass went through with everybody who counts.
+  while (unreconciled_.count(region) > 0) {
+    if (!health_.ok()) co_return health_;
+    if (PickReader(0) == nullptr || Degrading()) {
+      co_await WaitForChange(&waits_ns);
+      continue;
+    }
+    Legs targets;
+    for (const auto& slot : slots_) {
+      if (slot->takes_writes()) targets.Add(slot.get());
+    }
+    MemberSlot* source = nullptr;
+    absl::Status status = co_await CopyFromAny(&targets, region, in_force_.clean, &source);
+    if (!status.ok() && IsMembersOwn(status)) co_return status;
+    if (!status.ok()) continue;  // whoever failed is not connected any more
+    if (targets.count() > 0) {
+      // Equal and flushed, before anything of it is answered (R11).
+      const std::int64_t deadline_ns = Deadline();
+      co_await FanOut(
+          &targets, [deadline_ns](replica::ReplicaPort* port) { return port->Flush(deadline_ns); });
+      bool failed = false;
+      for (const Leg& leg : targets) {
+        if (leg.status.ok()) continue;
+        failed = true;
+        MemberFailed(leg);
+      }
+      if (!frozen_.ok()) co_return frozen_;
+      if (failed) continue;
+    }
+    unreconciled_.erase(region);
+    ++counters_.reconciled_regions;
+  }
+  changed_.WakeAll();
+  co_return absl::OkStatus();
+}
+
+// --- Resync ---
+
+io::Task<void> Segment::Resync(MemberSlot* slot) {
+  co_await reactor_->Yield();
+  const std::uint64_t session = slot->session;
+  absl::Status status = co_await RunResync(slot, session);
+  if (status.ok()) {
+    slot->resync_running = false;
+    slot->missing_regions.clear();
+    slot->resync_pause_ns = 0;
+    ++counters_.rejoins;
+    KEEL_LOG_INFO("event=resynced volume={} segment={} replica={} copied_bytes={}",
+                  in_force_.volume_name, in_force_.segment, slot->member.replica.ToString(),
+                  slot->copied_bytes);
+  } else if (Alive(*slot, session)) {
+    slot->catching_up = false;
+    slot->problem = std::string(status.message());
+    KEEL_LOG_WARN("event=resync_stopped volume={} segment={} replica={} reason=\"{}\"",
+                  in_force_.volume_name, in_force_.segment, slot->member.replica.ToString(),
+                  slot->problem);
+    // Again with a new session, after a pause that grows.
+    slot->resync_pause_ns = std::clamp(2 * slot->resync_pause_ns, options_.reconnect_interval_ns,
+                                       16 * options_.reconnect_interval_ns);
+    const std::int64_t until_ns = reactor_->NowNanos() + slot->resync_pause_ns;
+    while (health_.ok() && !closing_ && reactor_->NowNanos() < until_ns) {
+      co_await WaitUntil(until_ns);
+    }
+    slot->resync_running = false;
+    MemberFailed(slot, session, absl::UnavailableError(slot->problem));
+    StartResyncs();  // its session may have been another one already
+  } else {
+    slot->resync_running = false;
+    StartKeeper(slot);
+    StartResyncs();  // it may have come back already
+  }
+  changed_.WakeAll();
+}
+
+io::Task<absl::Status> Segment::RunResync(MemberSlot* slot, std::uint64_t session) {
+  const auto lost = [] { return absl::UnavailableError("the session ended during the resync"); };
+  {
+    io::AsyncMutex::Guard guard = co_await config_.Lock();
+    if (!health_.ok()) co_return health_;
+    if (!Alive(*slot, session)) co_return lost();
+    absl::StatusOr<Configuration> next =
+        StartSync(in_force_, slot->member.replica, slot->incarnation, slot->member.address);
+    if (!next.ok()) co_return next.status();
+    CO_RETURN_IF_ERROR(co_await Commit(std::move(*next)));
+  }
+  const Member* record = Record(*slot);
+  if (record == nullptr || !Alive(*slot, session)) co_return lost();
+  const pool::Generation through = record->in_sync_through;
+  {
+    // Every write that was not sent to it has ended, so that its note is there to be found; every
+    // later one goes to it.
+    RangeLock::Hold everything(&ranges_, 0, UINT64_MAX, RangeLock::kExclusive);
+    co_await everything;
+    if (!Alive(*slot, session)) co_return lost();
+    slot->catching_up = true;
+  }
+  MemberSlot* source = PickReader(0);
+  if (source == nullptr) co_return absl::UnavailableError("there is no copy to resync from");
+  std::vector<RegionNote> notes;
+  CO_RETURN_IF_ERROR(co_await ListNotes(source, through, 0, UINT32_MAX, &notes));
+  CO_RETURN_IF_ERROR(co_await ListNotes(slot, through, 0, UINT32_MAX, &notes));
+  slot->missing_regions.clear();
+  slot->copied_bytes = 0;
+  for (const RegionNote& note : notes) {
+    const bool done =
+        note.region < slot->progress.position && note.generation <= slot->progress.generation;
+    if (!done) slot->missing_regions.insert(note.region);
+  }
+  KEEL_LOG_INFO("event=resync_started volume={} segment={} replica={} regions={}",
+                in_force_.volume_name, in_force_.segment, slot->member.replica.ToString(),
+                slot->missing_regions.size());
+  CO_RETURN_IF_ERROR(co_await CopyMissing(slot, session, through));
+
+  // Nothing is missing; what was written to it is made durable, then it counts.
+  absl::Status flushed = co_await slot->port->Flush(Deadline());
+  if (!flushed.ok()) co_return flushed;
+  io::AsyncMutex::Guard guard = co_await config_.Lock();
+  if (!health_.ok()) co_return health_;
+  if (!Alive(*slot, session) || !slot->catching_up) co_return lost();
+  absl::StatusOr<Configuration> next = MarkInSync(in_force_, slot->member.replica);
+  if (!next.ok()) co_return next.status();
+  co_return co_await Commit(std::move(*next));
+}
+
+io::Task<absl::Status> Segment::CopyMissing(MemberSlot* slot, std::uint64_t session,
+                                            pool::Generation through) {
+  std::uint64_t unrecorded_bytes = 0;
+  const std::int64_t started_ns = reactor_->NowNanos();
+  while (!slot->missing_regions.empty()) {
+    if (!health_.ok()) co_return health_;
+    if (!Alive(*slot, session)) co_return absl::UnavailableError("the session ended");
+    const std::uint32_t region = *slot->missing_regions.begin();
+    if (unreconciled_.count(region) > 0) CO_RETURN_IF_ERROR(co_await ReconcileRegion(region));
+    const std::uint64_t copied_before = slot->copied_bytes;
+    {
+      RangeLock::Hold hold(&ranges_, region * kRegionBytes, (region + 1) * kRegionBytes,
+                           RangeLock::kExclusive);
+      co_await hold;
+      if (!Alive(*slot, session)) co_return absl::UnavailableError("the session ended");
+      if (unreconciled_.count(region) > 0) continue;  // a write that failed half-way
+      Legs target;
+      target.Add(slot);
+      MemberSlot* source = nullptr;
+      CO_RETURN_IF_ERROR(co_await CopyFromAny(&target, region, through, &source));
+      slot->missing_regions.erase(region);
+    }
+    unrecorded_bytes += slot->copied_bytes - copied_before;
+    if (unrecorded_bytes >= options_.resync_step_bytes && !slot->missing_regions.empty()) {
+      unrecorded_bytes = 0;
+      // All writes of the generations that have ended are in the regions copied so far, or were
+      // sent to the member itself; the flush before the record covers them.
+      pool::Generation ended = generations_.last_ended();
+      if (ended == pool::Generation{}) ended = {epoch_, 0};
+      const replica::ResyncProgress progress{*slot->missing_regions.begin(), ended};
+      CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress(progress, Deadline()));
+    }
+    if (options_.resync_bytes_per_second > 0) {
+      const std::int64_t due_ns =
+          started_ns +
+          static_cast<std::int64_t>(1e9 * static_cast<double>(slot->copied_bytes) /
+                                    static_cast<double>(options_.resync_bytes_per_second));
+      while (health_.ok() && !closing_ && Alive(*slot, session) && reactor_->NowNanos() < due_ns) {
+        co_await WaitUntil(due_ns);
+      }
+    }
+    co_await reactor_->Yield();
+  }
+  co_return absl::OkStatus();
+}
+
+}  // namespace keelson::engine

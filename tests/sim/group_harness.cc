@@ -1,0 +1,139 @@
+#include "tests/sim/group_harness.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace keelson::sim {
+namespace {
+
+constexpr std::int64_t kMs = 1'000'000;
+
+}  // namespace
+
+GroupHarness::Knobs GroupHarness::DrawKnobs(Random* random, const FaultPlan& plan) {
+  Knobs knobs;
+  const std::uint64_t dice = random->Below(20);
+  knobs.copies = dice < 2 ? 1 : dice < 8 ? 2 : dice < 16 ? 3 : dice < 18 ? 4 : 5;
+  knobs.volume_blocks = 256 * random->Between(6, random->Chance(0.2) ? 32 : 14);
+  knobs.io_blocks_max = random->Coin() ? 8 : 40;
+  knobs.depth_max = random->Between(1, 12);
+  knobs.hot_blocks = random->Between(8, 128);
+  knobs.duration_ns = static_cast<std::int64_t>(random->Between(600, 4'000)) * kMs;
+  knobs.pace_ns_max = static_cast<std::int64_t>(random->Between(2, 10)) * kMs;
+  knobs.strikes = random->Coin() ? 0.008 : 0.03;
+  knobs.trims = random->Chance(0.7);
+  knobs.snapshots = random->Chance(0.6);
+  knobs.membership = random->Chance(0.35);
+  knobs.grows = random->Chance(0.3);
+  knobs.disk.survives_cut = random->Coin() ? 0.2 : 0.8;
+  knobs.disk.torn = random->Coin() ? 0.0 : 0.3;
+  knobs.disk.lose_after_failed_flush = plan.Has("disk_error") && random->Coin();
+  return knobs;
+}
+
+GroupHarness::GroupHarness(std::uint64_t seed, const std::vector<FaultClass>& faults)
+    : world_(seed),
+      plan_(FaultPlan::Draw(faults, &world_.random())),
+      knobs_(DrawKnobs(&world_.random(), plan_)),
+      watch_(&world_),
+      volume_(knobs_.volume_blocks),
+      volume_id_(world_.MakeId()) {
+  options_.generation_interval_ns =
+      static_cast<std::int64_t>(world_.random().Between(30, 500)) * kMs;
+  options_.lease_ns = 100 * kMs;
+  options_.grace_ns = 120 * kMs;
+  options_.member_timeout_ns = 150 * kMs;
+  options_.request_timeout_ns = 500 * kMs;
+  options_.member_wait_ns = 300 * kMs;
+  options_.attach_limit_ns = 3'000 * kMs;
+  options_.backlog_limit_ns = 3'000 * kMs;
+  options_.reconnect_interval_ns = 20 * kMs;
+  options_.resync_step_bytes = std::uint64_t{1} << (20 + world_.random().Below(4));
+}
+
+GroupHarness::~GroupHarness() {
+  // A run that ended in a failure leaves living processes behind.
+  for (const auto& attachment : attachments_) static_cast<void>(attachment->engine.release());
+  for (const auto& node : nodes_) {
+    if (node->running()) node->Kill();
+  }
+}
+
+void GroupHarness::Fail(const std::string& what) {
+  Tell(absl::StrCat("FAILURE ", what));
+  if (error_.empty()) error_ = what;
+}
+
+void GroupHarness::Tell(const std::string& what) const {
+  if (!verbose_) return;
+  std::fprintf(stderr, "%12.3f ms  %s\n", static_cast<double>(world_.now_ns()) / 1e6, what.c_str());
+}
+
+void GroupHarness::Later(std::int64_t delay_ns, std::function<void()> action) {
+  later_.emplace(world_.now_ns() + delay_ns, std::move(action));
+}
+
+void GroupHarness::Advance(std::int64_t duration_ns) {
+  const std::int64_t until_ns = world_.now_ns() + duration_ns;
+  while (world_.now_ns() < until_ns && !Failed()) {
+    const std::int64_t next_ns =
+        later_.empty() ? until_ns : std::min(until_ns, later_.begin()->first);
+    world_.RunUntil(std::max(next_ns, world_.now_ns() + 1));
+    while (!later_.empty() && later_.begin()->first <= world_.now_ns()) {
+      const std::function<void()> action = later_.extract(later_.begin()).mapped();
+      action();
+    }
+    if (!watch_.violation().empty()) Fail(watch_.violation());
+  }
+}
+
+bool GroupHarness::AdvanceUntil(const std::function<bool()>& condition, std::int64_t limit_ns) {
+  const std::int64_t until_ns = world_.now_ns() + limit_ns;
+  while (!condition()) {
+    if (Failed() || world_.now_ns() >= until_ns) return false;
+    Advance(5 * kMs);
+    KeepNodes();
+  }
+  return !Failed();
+}
+
+std::string GroupHarness::Run() {
+  MakeMachines();
+  if (!StartAll() || !MakeVolume()) {
+    if (!Failed()) Fail("the group cannot be set up");
+    return error_;
+  }
+  Tell(absl::StrCat(knobs_.copies, " copies on ", nodes_.size(),
+                    " machines; faults: ", plan_.ToString()));
+  StartAttach(nodes_[world_.random().Below(nodes_.size())].get(), nullptr);
+  if (!AdvanceUntil([this] { return Current() != nullptr; }, 10'000 * kMs)) {
+    if (!Failed()) Fail("a new volume cannot be attached");
+    return error_;
+  }
+  BeginTrouble();
+  const std::int64_t end_ns = world_.now_ns() + knobs_.duration_ns;
+  while (world_.now_ns() < end_ns && !Failed()) {
+    Act();
+    Advance(static_cast<std::int64_t>(
+        world_.random().Below(static_cast<std::uint64_t>(knobs_.pace_ns_max))));
+    KeepNodes();
+    Control();
+  }
+  if (!Failed()) Converge();
+  return error_;
+}
+
+void GroupHarness::Act() {
+  Random& random = world_.random();
+  if (random.Chance(knobs_.strikes)) Strike();
+  Attachment* const attachment = random.Chance(0.9) ? Current() : RandomServing();
+  if (attachment == nullptr || Paused(attachment->process)) return;
+  if (random.Chance(0.03)) return StartRandomChange(attachment);
+  const std::uint64_t burst = random.Between(1, 3);
+  for (std::uint64_t i = 0; i < burst && !Failed(); ++i) StartRandomIo(attachment);
+}
+
+}  // namespace keelson::sim

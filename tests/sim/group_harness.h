@@ -1,0 +1,240 @@
+#pragma once
+// GroupHarness: one seed of the simulation of a replication group: members on machines of their
+// own, engines that attach, write, die and compete, a control actor that mints attachments as the
+// provisioner does, and the faults that the seed drew. First everything goes wrong that may; then
+// all heals, and the group must come back to full strength with every promise kept. What is judged
+// where: blocks and snapshots in GroupVolume, the protocol's own invariants in GroupWatch.
+//
+// Run() returns what went wrong, or an empty string. One thread, virtual time. Timeouts are those
+// of production divided by ten, so that a run needs fewer heartbeats.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "blockstore/engine/segment_engine.h"
+#include "blockstore/replica/check.h"
+#include "tests/sim/fault_plan.h"
+#include "tests/sim/group_node.h"
+#include "tests/sim/group_volume.h"
+#include "tests/sim/group_watch.h"
+#include "tests/sim/world.h"
+
+namespace keelson::sim {
+
+class GroupHarness {
+ public:
+  GroupHarness(std::uint64_t seed, const std::vector<FaultClass>& faults);
+  ~GroupHarness();
+  GroupHarness(const GroupHarness&) = delete;
+  GroupHarness& operator=(const GroupHarness&) = delete;
+
+  std::string Run();
+  // Print what happens, for a person who replays a seed.
+  void set_verbose(bool verbose) { verbose_ = verbose; }
+  std::uint64_t trace_hash() const { return world_.trace_hash(); }
+
+ private:
+  struct Knobs {
+    std::uint64_t copies = 0;
+    std::uint64_t volume_blocks = 0;
+    std::uint64_t io_blocks_max = 0;
+    std::uint64_t depth_max = 0;
+    std::uint64_t hot_blocks = 0;
+    std::int64_t duration_ns = 0;
+    std::int64_t pace_ns_max = 0;  // between two actions
+    double strikes = 0;            // the part of the actions that are faults
+    bool trims = false, snapshots = false, membership = false, grows = false;
+    FaultMix disk;
+  };
+
+  // An engine, from its Attach to its end.
+  struct Attachment {
+    enum class State { kAttaching, kServing, kClosing, kGone };
+    State state = State::kAttaching;
+    GroupNode* node = nullptr;
+    SimReactor* process = nullptr;
+    pool::Epoch epoch;
+    std::unique_ptr<engine::SegmentEngine> engine;
+    std::uint64_t in_flight = 0;
+    bool changing = false;
+    std::uint64_t errors_since = 0;  // every call that began later fails; 0: it serves
+    absl::Status end;                // of Attach when it failed, or of Close
+  };
+
+  enum class IoKind { kRead, kWrite, kTrim, kFlush };
+  struct FreeAligned {
+    void operator()(std::byte* memory) const;
+  };
+  struct Io {
+    IoKind kind = IoKind::kRead;
+    Attachment* attachment = nullptr;
+    std::uint64_t first = 0, count = 0;
+    Version version = kZeroes;
+    std::uint64_t op = 0;
+    std::uint64_t began = 0;
+    bool superseded = false;  // a newer engine served before it began
+    std::unique_ptr<std::byte, FreeAligned> buffer;
+    std::span<std::byte> bytes() const { return {buffer.get(), count * kModelBlockBytes}; }
+  };
+
+  enum class ChangeKind { kSnapshot, kDeleteSnapshot, kGrow, kRoll, kAdd, kRemove };
+  struct Change {
+    ChangeKind kind = ChangeKind::kRoll;
+    Attachment* attachment = nullptr;
+    std::uint64_t began = 0;
+    pool::SnapshotId snapshot;
+    std::uint64_t size_blocks = 0;
+    replica::Member member;
+    bool with_witness = false;
+    replica::Member witness;
+    std::size_t made = 0;  // of the two
+    absl::Status status;
+    bool done = false;
+  };
+
+  // What a copy shows in each of its layers, by block; blocks of zeroes are left out.
+  using Image = std::map<std::uint64_t, std::shared_ptr<const std::vector<std::byte>>>;
+  struct MemberImage {
+    replica::Configuration configuration;
+    std::map<pool::SnapshotId, Image> layers;  // nil: the head
+    bool rotten = false;                       // something could not be read
+  };
+
+  // group_harness.cc: the course of a run
+  static Knobs DrawKnobs(Random* random, const FaultPlan& plan);
+  void Act();
+  void Advance(std::int64_t duration_ns);
+  // Advances until `condition`; false when it did not come within `limit_ns`.
+  bool AdvanceUntil(const std::function<bool()>& condition, std::int64_t limit_ns);
+  void Later(std::int64_t delay_ns, std::function<void()> action);
+  void Fail(const std::string& what);
+  bool Failed() const { return !error_.empty(); }
+  void Tell(const std::string& what) const;
+  bool Paused(const SimReactor* process) const {
+    return process->paused_until_ns() > world_.now_ns();
+  }
+
+  // group_setup.cc: machines, pools, the volume; members made later
+  void MakeMachines();
+  bool StartAll();
+  bool MakeVolume();
+  replica::Member NewMember(GroupNode* node, std::size_t pool, bool witness);
+  static io::Task<absl::Status> CreateMember(GroupHarness* harness, GroupNode* node,
+                                             replica::Member member, replica::Configuration first);
+  GroupNode* NodeOf(const pool::PoolId& pool);
+
+  // group_control.cc: who attaches where, with which hint
+  void Control();
+  void StartAttach(GroupNode* node, const Attachment* resumed);
+  static io::internal::Detached RunAttach(GroupHarness* harness, Attachment* attachment,
+                                          engine::SegmentHint hint);
+  void AttachEnded(Attachment* attachment,
+                   absl::StatusOr<std::unique_ptr<engine::SegmentEngine>> result);
+  void CheckLoss(const Attachment& attachment, const pool::Epoch& served_before);
+  void RememberMembers(const Attachment& attachment);
+  void StartClose(Attachment* attachment);
+  static io::internal::Detached RunClose(GroupHarness* harness, Attachment* attachment);
+  Attachment* Current();
+  Attachment* RandomServing();
+  std::size_t AttachingCount() const;
+  std::vector<GroupNode*> NodesThatRun();
+
+  // group_io.cc
+  void StartRandomIo(Attachment* attachment);
+  void StartIo(IoKind kind, Attachment* attachment, std::uint64_t first, std::uint64_t count);
+  static io::internal::Detached RunIo(GroupHarness* harness, Io* io);
+  void IoEnded(Io* io, const absl::Status& status);
+  void JudgeIoError(const Io& io, const absl::Status& status);
+  std::string Name(const Io& io) const;
+
+  // group_changes.cc
+  void StartRandomChange(Attachment* attachment);
+  bool ChooseMembership(Change* change);
+  bool PrepareAdd(Change* change);
+  void StartChange(const Change& change);
+  static io::internal::Detached RunChange(GroupHarness* harness, Change* change);
+  io::Task<absl::Status> Perform(Change* change);
+  io::Task<absl::Status> MakeMembers(Change* change);
+  static io::internal::Detached RunMake(GroupHarness* harness, GroupNode* node, Change* change,
+                                        replica::Member member, replica::Configuration base);
+  io::Task<absl::Status> TakeSnapshot(Change* change);
+  void ChangeEnded(Change* change);
+
+  // group_trouble.cc
+  void BeginTrouble();
+  void Strike();
+  void KillNode(GroupNode* node, bool power);
+  void CutAll();
+  void Abandon(GroupNode* node);
+  void StartLater(GroupNode* node);
+  void Partition(bool one_way);
+  void TroubleDisk(const std::string& kind);
+  void FlipABit();
+  void ReformatOne();
+  void KeepNodes();
+  void HealEverything();
+
+  // group_converge.cc
+  void Converge();
+  void FailHang();
+  bool AttachForGood();
+  // What the configurations that anyone accepted allow to hope for.
+  enum class Hope { kServes, kCannot, kUnclear };
+  Hope WhatToExpect();
+  bool ReplaceLostMembers();
+  bool RunChangeToEnd(const Change& change);
+  bool OnlyTheLiarIsLeft();
+  bool WaitForFullStrength();
+  bool FinalIo();
+  void CompareCopies();
+  io::Task<absl::StatusOr<MemberImage>> ReadMember(GroupNode* node, replica::Member member,
+                                                   pool::Epoch epoch);
+  static io::Task<absl::Status> ReadLayers(replica::ReplicaPort* port, MemberImage* image,
+                                           std::uint64_t extents);
+  void CheckImage(const replica::Member& member, const MemberImage& image);
+  void CheckSnapshots(const MemberImage& image);
+  void CheckPools();
+
+  World world_;
+  FaultPlan plan_;
+  Knobs knobs_;
+  engine::SegmentOptions options_;
+  GroupWatch watch_;
+  GroupVolume volume_;
+  pool::VolumeId volume_id_;
+  std::vector<std::unique_ptr<GroupNode>> nodes_;
+  GroupNode* liar_ = nullptr;  // its disk lies about flushes, or rots
+  bool calm_ = false;          // the faults are over
+  bool struck_ = false;        // a fault, or a second engine, has been there
+  bool reformatted_ = false;
+  pool::PoolId lost_pool_;  // that was re-formatted
+
+  // What the provisioner knows.
+  std::uint64_t next_attachment_ = 2;
+  std::int64_t next_attach_ns_ = 0;  // not before
+  std::uint64_t record_attachment_ = 0;
+  std::vector<replica::Member> record_, record_before_;
+  bool membership_open_ = false;  // a change began that is not in the record yet
+
+  std::vector<std::unique_ptr<Attachment>> attachments_;
+  Attachment* current_ = nullptr;  // the one of the highest epoch that has served
+  pool::Epoch served_;             // current_'s
+  std::uint64_t served_at_ = 0;    // since this tick
+  std::map<std::uint64_t, std::unique_ptr<Io>> ios_;
+  std::vector<std::unique_ptr<Change>> changes_;
+  // Suspended frames of dead processes point to them.
+  std::vector<std::unique_ptr<Io>> graveyard_;
+  std::multimap<std::int64_t, std::function<void()>> later_;
+  std::uint64_t pending_size_blocks_ = 0;  // a Grow with an unknown outcome
+  std::uint64_t next_op_ = 1;
+  std::uint64_t next_name_ = 1;
+  bool verbose_ = false;
+  std::string error_;
+};
+
+}  // namespace keelson::sim

@@ -1,0 +1,69 @@
+#pragma once
+// GroupVolume: what a client of a replicated volume may see: a RegisterHistory for each block, the
+// snapshots as they were taken, and what loss of power everywhere may have taken away. Times are
+// the GroupWatch's ticks. A value; one thread.
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+
+#include "blockstore/pool/ids.h"
+#include "tests/sim/register_history.h"
+
+namespace keelson::sim {
+
+struct GroupSnapshot {
+  // Being taken, or nobody was told how that ended: it is there, or is not.
+  enum class State { kTaking, kComplete };
+  State state = State::kTaking;
+  std::string name;
+  std::uint64_t began = 0, ended = 0;
+  std::uint64_t size_blocks = 0;
+  bool deleting = false;  // asked to be deleted; the outcome is unknown until it is gone
+  std::map<std::uint64_t, RegisterHistory> blocks;  // as they were when it was sealed
+};
+
+class GroupVolume {
+ public:
+  explicit GroupVolume(std::uint64_t size_blocks) : size_blocks_(size_blocks) {}
+
+  std::uint64_t size_blocks() const { return size_blocks_; }
+  void set_size_blocks(std::uint64_t blocks) { size_blocks_ = blocks; }
+  Versions& versions() { return versions_; }
+  std::map<pool::SnapshotId, GroupSnapshot>& snapshots() { return snapshots_; }
+  const std::map<std::uint64_t, RegisterHistory>& blocks() const { return blocks_; }
+
+  // Each returns what is wrong, or an empty string.
+  void BeginWrite(std::uint64_t op, std::uint64_t first, std::uint64_t count, Version version,
+                  std::uint64_t now);
+  std::string Acknowledge(std::uint64_t op, std::uint64_t first, std::uint64_t count,
+                          std::uint64_t now);
+  std::string CheckRead(std::uint64_t first, std::span<const std::byte> bytes, std::uint64_t began,
+                        std::uint64_t ended);
+  // Everything that was complete when this began is durable everywhere.
+  void Flushed(std::uint64_t began) { flushed_ = std::max(flushed_, began); }
+
+  // An engine serves: what older ones left open has happened or never will. What began before
+  // `horizon` and was not flushed may be gone; `flush_lied`: flushed or not.
+  void Attached(std::uint64_t horizon, bool flush_lied, std::uint64_t now);
+
+  // The snapshot holds what the volume is between its beginning and now.
+  void Seal(const pool::SnapshotId& id, std::uint64_t now);
+  // What one copy of a snapshot shows in a block; all copies must show the same.
+  std::string CheckSnapshot(GroupSnapshot* snapshot, std::uint64_t block,
+                            std::span<const std::byte> bytes);
+
+ private:
+  RegisterHistory& Block(std::uint64_t block) { return blocks_[block]; }
+
+  std::uint64_t size_blocks_;
+  Versions versions_;
+  std::map<std::uint64_t, RegisterHistory> blocks_;  // an absent one has never been written
+  std::map<pool::SnapshotId, GroupSnapshot> snapshots_;
+  std::uint64_t flushed_ = 0;
+  std::uint64_t lost_before_ = 0;  // the last horizon
+};
+
+}  // namespace keelson::sim

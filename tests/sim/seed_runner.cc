@@ -1,0 +1,181 @@
+#include "tests/sim/seed_runner.h"
+
+#include <gtest/gtest.h>
+#include <malloc.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "blockstore/io/log.h"
+#include "tests/sim/probe.h"
+
+namespace keelson::sim {
+namespace {
+
+constexpr std::uint64_t kSeedsPerWorker = 20;
+constexpr std::uint64_t kFailuresShown = 10;
+constexpr int kWorkers = 2;
+
+std::uint64_t FromEnvironment(const char* name, std::uint64_t otherwise) {
+  const char* const text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+std::string RunSeedChecked(const SeedSuite& suite, std::uint64_t seed) {
+  const SeedOutcome first = suite.run(seed, false);
+  if (!first.error.empty()) return first.error;
+  if (seed % suite.run_twice_one_in != 0) return "";
+  const SeedOutcome second = suite.run(seed, false);
+  return first.trace_hash == second.trace_hash ? "" : "the same seed ran differently twice";
+}
+
+// What the workers tell the parent.
+struct Board {
+  std::atomic<std::uint64_t> running[kWorkers];  // the seed under way
+  std::atomic<std::uint64_t> done;
+  std::atomic<std::uint64_t> failures;
+  std::uint64_t failed_seeds[kFailuresShown];
+  char errors[kFailuresShown][1024];
+
+  void Report(std::uint64_t seed, const std::string& error) {
+    const std::uint64_t index = failures.fetch_add(1);
+    if (index >= kFailuresShown) return;
+    failed_seeds[index] = seed;
+    std::snprintf(errors[index], sizeof(errors[index]), "%s", error.c_str());
+  }
+};
+
+Board* SharedBoard() {
+  void* const memory =
+      mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  return memory == MAP_FAILED ? nullptr : new (memory) Board{};
+}
+
+class Workers {
+ public:
+  // `until_failure`: no new batch begins once a seed has failed.
+  Workers(const SeedSuite& suite, Board* board, std::uint64_t count, bool until_failure)
+      : suite_(suite), board_(board), count_(count), until_failure_(until_failure) {}
+
+  void Run() {
+    for (int slot = 0; slot < kWorkers; ++slot) StartNext(slot);
+    while (!running_.empty()) {
+      int state = 0;
+      const pid_t pid = wait(&state);
+      ASSERT_GT(pid, 0) << "wait: " << std::strerror(errno);
+      const auto [slot, last] = running_.at(pid);
+      running_.erase(pid);
+      if (WIFEXITED(state) && WEXITSTATUS(state) == 0) {
+        StartNext(slot);
+        continue;
+      }
+      const std::uint64_t seed = board_->running[slot];
+      board_->Report(seed,
+                     "the process died (an invariant, or a sanitizer); the line above says why");
+      if (seed + 1 < last && !until_failure_) {
+        Start(slot, seed + 1, last);
+      } else {
+        StartNext(slot);
+      }
+    }
+  }
+
+ private:
+  void StartNext(int slot) {
+    if (next_ > count_ || (until_failure_ && board_->failures > 0)) return;
+    const std::uint64_t last = std::min(next_ + kSeedsPerWorker, count_ + 1);
+    Start(slot, std::exchange(next_, last), last);
+  }
+  void Start(int slot, std::uint64_t first, std::uint64_t last) {
+    const pid_t pid = fork();
+    if (pid == 0) Work(slot, first, last);
+    ASSERT_GT(pid, 0) << "fork: " << std::strerror(errno);
+    running_[pid] = {slot, last};
+  }
+  // noexcept: an exception must end the worker, not reach the test framework in it.
+  [[noreturn]] void Work(int slot, std::uint64_t first, std::uint64_t last) noexcept {
+    for (std::uint64_t seed = first; seed < last; ++seed) {
+      if (until_failure_ && board_->failures > 0) break;
+      board_->running[slot] = seed;
+      const std::string error = RunSeedChecked(suite_, seed);
+      ++board_->done;
+      if (!error.empty()) board_->Report(seed, error);
+    }
+    _exit(0);
+  }
+
+  const SeedSuite& suite_;
+  Board* board_;
+  std::uint64_t count_;
+  bool until_failure_;
+  std::uint64_t next_ = 1;
+  std::map<pid_t, std::pair<int, std::uint64_t>> running_;  // slot, the seed after its last one
+};
+
+void Replay(const SeedSuite& suite, std::uint64_t seed) {
+  const bool verbose = std::getenv("KEELSON_LOG") != nullptr;
+  if (verbose) spdlog::set_level(spdlog::level::info);
+  const SeedOutcome first = suite.run(seed, verbose);
+  EXPECT_EQ(first.error, "") << "seed " << seed;
+  EXPECT_EQ(first.trace_hash, suite.run(seed, false).trace_hash)
+      << "the same seed ran differently twice";
+}
+
+void ReportBug(const Board& board, const char* bug) {
+  if (board.failures == 0) {
+    ADD_FAILURE() << "bug " << bug << ": not caught by " << board.done << " seeds";
+    return;
+  }
+  std::printf("bug %s: caught by seed %llu after %llu seeds: %s\n", bug,
+              static_cast<unsigned long long>(board.failed_seeds[0]),
+              static_cast<unsigned long long>(board.done), board.errors[0]);
+}
+
+void ReportProbes(const SeedSuite& suite, std::uint64_t count) {
+  for (const ProbeCount& probe : ProbeCounts()) {
+    std::printf("%12llu  %.*s\n", static_cast<unsigned long long>(probe.hits),
+                static_cast<int>(probe.name.size()), probe.name.data());
+    if (count >= suite.seeds_default && suite.needs_probe(probe.name)) {
+      EXPECT_GT(probe.hits, 0u) << "never happened in " << count << " seeds: " << probe.name;
+    }
+  }
+}
+
+}  // namespace
+
+void RunSeeds(const SeedSuite& suite) {
+  spdlog::set_level(spdlog::level::off);
+  // Large buffers come and go all the time: giving each back to the kernel costs more than a seed.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  if (const std::uint64_t seed = FromEnvironment("KEELSON_SEED", 0); seed != 0) {
+    return Replay(suite, seed);
+  }
+  const char* const bug = suite.takes_bugs ? std::getenv("KEELSON_BUG") : nullptr;
+  const std::uint64_t count = FromEnvironment("KEELSON_SEEDS", suite.seeds_default);
+  Board* const board = SharedBoard();
+  ASSERT_NE(board, nullptr);
+  const auto started = std::chrono::steady_clock::now();
+  Workers(suite, board, count, bug != nullptr).Run();
+  if (bug != nullptr) return ReportBug(*board, bug);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
+  std::printf("%llu seeds in %.1f s: %.0f a minute\n", static_cast<unsigned long long>(count),
+              took.count(), static_cast<double>(count) * 60 / took.count());
+  for (std::uint64_t i = 0; i < std::min<std::uint64_t>(board->failures, kFailuresShown); ++i) {
+    ADD_FAILURE() << board->errors[i] << "\n  replay: tests/run sim --seed "
+                  << board->failed_seeds[i];
+  }
+  EXPECT_EQ(board->failures.load(), 0u) << "seeds failed";
+  ReportProbes(suite, count);
+}
+
+}  // namespace keelson::sim

@@ -1,0 +1,81 @@
+#include "tests/sim/watch_port.h"
+
+#include <utility>
+
+namespace keelson::sim {
+
+using replica::Configuration;
+
+io::Task<absl::StatusOr<replica::PrepareAnswer>> WatchPort::Prepare(pool::Epoch epoch,
+                                                                    std::int64_t deadline_ns) {
+  absl::StatusOr<replica::PrepareAnswer> answer = co_await port_->Prepare(epoch, deadline_ns);
+  if (answer.ok()) {
+    epoch_ = epoch;
+    watch_->Prepared(member_, epoch, *answer);
+  }
+  co_return answer;
+}
+
+io::Task<absl::Status> WatchPort::Accept(Configuration configuration, std::int64_t deadline_ns) {
+  Configuration copy = configuration;
+  absl::Status status = co_await port_->Accept(std::move(copy), deadline_ns);
+  if (status.ok()) watch_->Accepted(member_, configuration);
+  co_return status;
+}
+
+io::Task<absl::Status> WatchPort::Write(std::uint64_t offset, std::span<const std::byte> from,
+                                        pool::Generation generation, std::int64_t deadline_ns) {
+  const pool::Epoch epoch = epoch_;
+  absl::Status status = co_await port_->Write(offset, from, generation, deadline_ns);
+  if (status.ok()) {
+    watch_->Changed(member_, epoch, "a write");
+    watch_->Holds(member_, offset / kModelBlockBytes, from);
+  }
+  co_return status;
+}
+
+io::Task<absl::Status> WatchPort::Trim(std::uint64_t offset, std::uint64_t size_bytes,
+                                       pool::Generation generation, std::int64_t deadline_ns) {
+  const pool::Epoch epoch = epoch_;
+  const std::uint64_t began = watch_->Tick();
+  absl::Status status = co_await port_->Trim(offset, size_bytes, generation, deadline_ns);
+  if (status.ok()) {
+    watch_->Changed(member_, epoch, "a trim");
+    watch_->Trimmed(member_, offset / kModelBlockBytes, size_bytes / kModelBlockBytes, began);
+  }
+  co_return status;
+}
+
+io::Task<absl::Status> WatchPort::WriteCopy(pool::SnapshotId layer, std::uint32_t extent,
+                                            replica::ExtentContent content,
+                                            std::span<const std::byte> packed,
+                                            std::int64_t deadline_ns) {
+  const pool::Epoch epoch = epoch_;
+  const pool::BlockBits data = content.data;
+  absl::Status status = co_await port_->WriteCopy(layer, extent, content, packed, deadline_ns);
+  if (!status.ok()) co_return status;
+  watch_->Changed(member_, epoch, "a copy");
+  std::size_t position = 0;
+  for (std::uint32_t block = 0; block < pool::kBlocksPerExtent && layer.is_nil(); ++block) {
+    if (!data.Test(block)) continue;
+    const std::uint64_t number = std::uint64_t{extent} * pool::kBlocksPerExtent + block;
+    watch_->Holds(member_, number, packed.subspan(position, kModelBlockBytes));
+    position += kModelBlockBytes;
+  }
+  co_return status;
+}
+
+io::Task<absl::StatusOr<replica::PrepareAnswer>> EngineSidePort::Prepare(pool::Epoch epoch,
+                                                                         std::int64_t deadline_ns) {
+  absl::StatusOr<replica::PrepareAnswer> answer = co_await port_->Prepare(epoch, deadline_ns);
+  if (answer.ok()) watch_->Answered(member_, epoch, *answer);
+  co_return answer;
+}
+
+io::Task<absl::Status> EngineSidePort::Accept(Configuration configuration,
+                                              std::int64_t deadline_ns) {
+  watch_->Proposed(configuration);
+  return port_->Accept(std::move(configuration), deadline_ns);
+}
+
+}  // namespace keelson::sim

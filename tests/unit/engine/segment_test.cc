@@ -1,0 +1,196 @@
+// The segment's engine over real replicas on simulated disks. All of them are in one process, and
+// the engine calls them directly; a switch in between cuts a member off.
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "blockstore/engine/segment_engine.h"
+#include "tests/unit/engine/segment_fixture.h"
+
+namespace keelson::engine {
+namespace {
+
+using replica::MemberState;
+
+using SegmentTest = SegmentFixture;
+
+TEST_F(SegmentTest, ReadsBackWhatItWroteFromEveryCopy) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  ASSERT_TRUE(Must(segment_->Flush()).ok());
+  EXPECT_EQ(Read(5), 'a');
+  EXPECT_EQ(Read(6), '0');
+  Close();
+  for (std::size_t member = 0; member < 3; ++member) EXPECT_EQ(ReadAt(member, 5), 'a') << member;
+}
+
+TEST_F(SegmentTest, MarksAMemberOutBeforeItAcknowledgesWhatTheMemberMissed) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Cut(2);
+  ASSERT_TRUE(Write(5, 'b').ok());
+  EXPECT_EQ(State(2), MemberState::kOut);
+  EXPECT_EQ(Read(5), 'b');
+}
+
+TEST_F(SegmentTest, WaitsWithoutAMajorityAndGoesOnWhenItIsBack) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Cut(1);
+  Cut(2);
+  std::optional<absl::Status> written = Begin(5, 'b');
+  Pass(5'000'000'000);
+  EXPECT_FALSE(done_) << "acknowledged without a majority";
+  Heal(1);
+  Pass(5'000'000'000);
+  ASSERT_TRUE(done_);
+  EXPECT_TRUE(done_status_.ok()) << done_status_;
+  EXPECT_EQ(Read(5), 'b');
+}
+
+TEST_F(SegmentTest, EndsTheAttachmentWhenTheBacklogLimitHasPassed) {
+  Make(3);
+  options_.backlog_limit_ns = 3'000'000'000;
+  Attach();
+  Cut(1);
+  Cut(2);
+  Begin(5, 'b');
+  Pass(10'000'000'000);
+  ASSERT_TRUE(done_);
+  EXPECT_TRUE(absl::IsUnavailable(done_status_)) << done_status_;
+  EXPECT_FALSE(segment_->health().ok());
+}
+
+TEST_F(SegmentTest, CopiesWhatAReturningMemberMissedAndOnlyThat) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  ASSERT_TRUE(Must(segment_->RollGeneration()).ok());
+  Cut(2);
+  ASSERT_TRUE(Write(2000, 'b').ok());
+  ASSERT_TRUE(Must(segment_->Trim(5 * kBlock, kBlock)).ok());
+  Heal(2);
+  Pass(20'000'000'000);
+  EXPECT_EQ(State(2), MemberState::kInSync);
+  EXPECT_LE(segment_->counters().resync_copied_bytes, 2 * kBlock);
+  ASSERT_TRUE(Write(5, 'c').ok());
+  Close();
+  for (std::size_t member = 0; member < 3; ++member) {
+    EXPECT_EQ(ReadAt(member, 2000), 'b') << member;
+    EXPECT_EQ(ReadAt(member, 5), 'c') << member;
+  }
+}
+
+TEST_F(SegmentTest, ANewAttachmentFencesTheOldOne) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  std::unique_ptr<SegmentEngine> old = std::move(segment_);
+  Attach();
+  EXPECT_EQ(Read(5), 'a');
+  EXPECT_TRUE(absl::IsAborted(WriteTo(*old, 5, 'x')));
+  EXPECT_EQ(Read(5), 'a');
+  (void)Must(old->Close());
+}
+
+TEST_F(SegmentTest, AttachesWithoutAMemberAndRefusesWithoutAMajority) {
+  Make(3);
+  Cut(0);
+  Attach();
+  EXPECT_EQ(State(0), MemberState::kOut);
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Close();
+  Cut(1);
+  const absl::Status refused = TryAttach();
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+}
+
+TEST_F(SegmentTest, NeverServesFromAMemberThatMissedSomething) {
+  // [A,B,C] -> [A] -> [] -> [B,C]: a majority without the one that has the last writes.
+  Make(3);
+  Attach();
+  Cut(1);
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Cut(2);
+  ASSERT_TRUE(!Begin(5, 'b').has_value());
+  Pass(3'000'000'000);
+  Cut(0);
+  Heal(1);
+  Heal(2);
+  std::unique_ptr<SegmentEngine> old = std::move(segment_);
+  const absl::Status attached = TryAttach();
+  if (attached.ok()) {
+    EXPECT_EQ(Read(5), 'a');
+    EXPECT_EQ(State(1), MemberState::kOut);
+  }
+  (void)Must(old->Close());
+}
+
+TEST_F(SegmentTest, MakesCopiesEqualAfterAnEngineDiedInMidWrite) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  // A write that reached one member only.
+  ASSERT_TRUE(WriteAt(1, 5, 'x').ok());
+  Abandon();
+  Attach();
+  const char found = Read(5);
+  EXPECT_TRUE(found == 'a' || found == 'x') << found;
+  Pass(5'000'000'000);
+  EXPECT_EQ(Read(5), found);
+  Close();
+  for (std::size_t member = 0; member < 3; ++member) EXPECT_EQ(ReadAt(member, 5), found) << member;
+}
+
+TEST_F(SegmentTest, SealsASnapshotOnEveryMember) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  ASSERT_TRUE(Must(segment_->HoldWrites()).ok());
+  replica::ConfiguredSnapshot snapshot;
+  snapshot.id = pool::SnapshotId(world_.MakeId());
+  snapshot.name = "s";
+  ASSERT_TRUE(Must(segment_->Seal(snapshot)).ok());
+  segment_->ReleaseWrites();
+  ASSERT_TRUE(Must(segment_->CompleteSnapshot(snapshot.id)).ok());
+  ASSERT_TRUE(Write(5, 'b').ok());
+  EXPECT_EQ(segment_->Status().configuration.snapshots.size(), 1u);
+  for (auto& pool : pools_) EXPECT_EQ(pool->store->List()[0].snapshots.size(), 1u);
+  ASSERT_TRUE(Must(segment_->DeleteSnapshot(snapshot.id)).ok());
+  EXPECT_EQ(Read(5), 'b');
+}
+
+TEST_F(SegmentTest, AddsAReplicaAndRemovesOne) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  const replica::Member fresh = AddPool();
+  ASSERT_TRUE(Must(segment_->AddMember(fresh, nullptr)).ok());
+  Pass(10'000'000'000);
+  EXPECT_EQ(State(3), MemberState::kInSync);
+  ASSERT_TRUE(Must(segment_->RemoveMember(members_[0].replica, nullptr)).ok());
+  ASSERT_TRUE(Write(6, 'b').ok());
+  EXPECT_EQ(Read(5), 'a');
+  Close();
+  EXPECT_EQ(ReadAt(3, 5), 'a');
+  EXPECT_EQ(ReadAt(3, 6), 'b');
+  EXPECT_EQ(ReadAt(0, 6), '0');
+}
+
+TEST_F(SegmentTest, NeverRemovesTheLastCopy) {
+  Make(1);
+  Attach();
+  EXPECT_TRUE(
+      absl::IsFailedPrecondition(Must(segment_->RemoveMember(members_[0].replica, nullptr))));
+}
+
+}  // namespace
+}  // namespace keelson::engine
