@@ -126,6 +126,12 @@ io::Task<absl::Status> Segment::RunChange(Change* change) {
     if (generations_.waiting() > 0 || rolling_.locked()) changed_.WakeAll();
   }
   ArmRoll();
+  // Too few copies (R7): the acknowledgement waits, but not with the range held, which the resync
+  // that brings the next copy needs. A member that becomes InSync meanwhile has been given it.
+  while (status.ok() && (Degrading() || !EnoughInSync())) {
+    co_await WaitForChange(&change->waits_ns);
+    status = health_;
+  }
   co_return status;
 }
 
@@ -166,7 +172,7 @@ io::Task<absl::Status> Segment::Apply(Change* change) {
       continue;
     }
     // Nobody is left to ask. Everyone who counts must have it, and nobody may be on his way out.
-    bool everyone = !Degrading() && EnoughInSync();
+    bool everyone = !Degrading();
     for (const auto& slot : slots_) {
       if (slot->in_sync && (change->applied & slot->bit()) == 0) everyone = false;
     }

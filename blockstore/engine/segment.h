@@ -169,7 +169,7 @@ class Segment final : public SegmentEngine {
   // Rolls; with `last`, when nothing is written any more.
   io::Task<absl::Status> EndGeneration();
   io::Task<absl::Status> LastGeneration(std::int64_t limit_ns);
-  io::Task<void> RunLastGeneration(bool* done, absl::Status* status);
+  io::Task<void> RunLastGeneration(std::int64_t limit_ns, bool* done, absl::Status* status);
   void OnTick();
   void ArmTick();
   void SendHeartbeats();

@@ -33,10 +33,9 @@ io::Task<void> Segment::TimedRoll() {
   const bool wrote = std::exchange(wrote_since_roll_, false);
   absl::Status status = co_await RollGeneration();
   if (!status.ok()) {
-    if (!closing_) {
-      KEEL_LOG_WARN("event=generation_not_ended volume={} segment={} reason=\"{}\"",
-                    in_force_.volume_name, in_force_.segment, std::string(status.message()));
-    }
+    KEEL_LOG_DEBUG("event=generation_not_clean volume={} segment={} reason=\"{}\"",
+                   in_force_.volume_name, in_force_.segment, std::string(status.message()));
+    if (health().ok()) ArmRoll();
     co_return;
   }
   // One more after the last write: it stores the checksums of the regions carried over.
@@ -94,9 +93,17 @@ io::Task<absl::Status> Segment::EndGeneration() {
   for (const auto& slot : slots_) {
     const replica::Member* record = Record(*slot);
     const bool in_sync = record != nullptr && record->state == replica::MemberState::kInSync;
-    if (in_sync && (flushed & slot->bit()) == 0) co_return absl::OkStatus();
+    if (in_sync && (flushed & slot->bit()) == 0) {
+      co_return absl::UnavailableError(
+          absl::StrCat("volume ", in_force_.volume_name,
+                       ": a member failed or joined while the generation ended"));
+    }
   }
-  if (!unreconciled_.empty()) co_return absl::OkStatus();
+  if (!unreconciled_.empty()) {
+    co_return absl::UnavailableError(absl::StrCat("volume ", in_force_.volume_name, " has ",
+                                                  unreconciled_.size(),
+                                                  " regions that are not reconciled yet"));
+  }
   absl::StatusOr<Configuration> next = AdvanceClean(in_force_, closing);
   if (!next.ok()) co_return next.status();
   co_return co_await Commit(std::move(*next));
@@ -268,7 +275,7 @@ io::Task<absl::Status> Segment::LastGeneration(std::int64_t limit_ns) {
   // In the gate, so that a majority that does not come cannot hold up the detachment for ever.
   bool done = false;
   absl::Status status;
-  if (!gate_.Spawn(RunLastGeneration(&done, &status))) co_return health_;
+  if (!gate_.Spawn(RunLastGeneration(limit_ns, &done, &status))) co_return health_;
   while (!done && reactor_->NowNanos() < limit_ns) co_await WaitUntil(limit_ns);
   if (!done) {
     Fail(absl::UnavailableError(absl::StrCat("volume ", in_force_.volume_name,
@@ -282,8 +289,13 @@ io::Task<absl::Status> Segment::LastGeneration(std::int64_t limit_ns) {
   co_return status;
 }
 
-io::Task<void> Segment::RunLastGeneration(bool* done, absl::Status* status) {
-  *status = co_await RollGeneration();
+io::Task<void> Segment::RunLastGeneration(std::int64_t limit_ns, bool* done, absl::Status* status) {
+  for (;;) {
+    *status = co_await RollGeneration();
+    // Again when a member came or went in its midst, or while regions are still being reconciled.
+    if (status->ok() || !health().ok() || reactor_->NowNanos() >= limit_ns) break;
+    co_await WaitUntil(std::min(limit_ns, reactor_->NowNanos() + options_.reconnect_interval_ns));
+  }
   *done = true;
   changed_.WakeAll();
 }

@@ -164,7 +164,7 @@ io::Task<absl::Status> Segment::Confirm() {
 }
 
 void Segment::StartDegrade() {
-  if (degrade_running_ || phase_ == Phase::kPreparing || closing_) return;
+  if (degrade_running_ || phase_ == Phase::kPreparing) return;
   degrade_running_ = gate_.Spawn(Degrade());
 }
 

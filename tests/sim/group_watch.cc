@@ -221,7 +221,10 @@ void GroupWatch::Holds(const pool::ReplicaId& member, std::uint64_t first_block,
   for (std::uint64_t i = 0; i < bytes.size() / kModelBlockBytes; ++i) {
     std::uint64_t stamp = 0;
     std::memcpy(&stamp, bytes.data() + i * kModelBlockBytes, sizeof(stamp));
-    held.blocks.insert((first_block + i) << 32 | static_cast<Version>(stamp));
+    const auto version = static_cast<Version>(stamp);
+    held.blocks.insert((first_block + i) << 32 | version);
+    auto& newest = held.newest[first_block + i];
+    newest = {std::max(newest.first, version), now()};
   }
 }
 
@@ -234,7 +237,14 @@ bool GroupWatch::Has(const pool::ReplicaId& member, std::uint64_t block, Version
                      std::uint64_t began) const {
   const auto found = held_.find(member);
   if (found == held_.end()) return false;
-  if (version != kZeroes) return found->second.blocks.contains(block << 32 | version);
+  // Or what was written over it since: an acknowledgement may wait, for a further copy, while later
+  // writes of the block go on, and that copy then has the later one only.
+  const auto newest = found->second.newest.find(block);
+  if (newest != found->second.newest.end()) {
+    const auto& [newest_version, at] = newest->second;
+    if (version == kZeroes ? at > began : newest_version > version) return true;
+  }
+  if (version != kZeroes && found->second.blocks.contains(block << 32 | version)) return true;
   const auto& trims = found->second.trims;
   return std::any_of(trims.begin(), trims.end(), [&](const Trim& trim) {
     return trim.began > began && trim.first <= block && block < trim.first + trim.count;

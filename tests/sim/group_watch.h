@@ -89,6 +89,8 @@ class GroupWatch {
   struct Held {
     std::unordered_set<std::uint64_t> blocks;  // block << 32 | version
     std::vector<Trim> trims;
+    // By block: the newest version, and when it came.
+    std::map<std::uint64_t, std::pair<Version, std::uint64_t>> newest;
   };
 
   void CheckShape(const replica::Configuration& configuration);

@@ -57,8 +57,11 @@ io::Task<absl::Status> WatchPort::WriteCopy(pool::SnapshotId layer, std::uint32_
   watch_->Changed(member_, epoch, "a copy");
   std::size_t position = 0;
   for (std::uint32_t block = 0; block < pool::kBlocksPerExtent && layer.is_nil(); ++block) {
-    if (!data.Test(block)) continue;
     const std::uint64_t number = std::uint64_t{extent} * pool::kBlocksPerExtent + block;
+    if (!data.Test(block)) {
+      watch_->Trimmed(member_, number, 1, watch_->Tick());
+      continue;
+    }
     watch_->Holds(member_, number, packed.subspan(position, kModelBlockBytes));
     position += kModelBlockBytes;
   }
