@@ -110,6 +110,7 @@ def start(workspace, *command, log):
 def end(process, timeout=20):
     if process.poll() is not None:
         return
+    process.send_signal(signal.SIGCONT)  # a test may have stopped it
     process.terminate()
     try:
         process.wait(timeout)
@@ -195,7 +196,7 @@ class Daemon:
         return run(
             self.binaries / "keelctl",
             "--socket",
-            self.run_dir / "blockstore.sock",
+            self.ctl_socket,
             *arguments,
             check=check,
             timeout=timeout,
@@ -224,6 +225,17 @@ class Daemon:
         return f"nbd+unix:///{volume}?socket={self.nbd_socket}"
 
     @property
+    def ctl_socket(self):
+        return self.run_dir / "blockstore.sock"
+
+    def pause(self):
+        """SIGSTOP: it lives and does not answer."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    @property
     def nbd_socket(self):
         return self.run_dir / "nbd.sock"
 
@@ -243,3 +255,60 @@ class Daemon:
     def metric(self, name):
         """The sum over all labels."""
         return sum(value for key, value in self.metrics().items() if key.partition("{")[0] == name)
+
+
+class Cluster:
+    """Daemons with a data port each, as the nodes a, b, c, ... of one keelctl."""
+
+    def __init__(self, workspace, count, pool_size="256m", binaries=None):
+        self.binaries = binaries or find_binaries()
+        self.nodes = {}
+        for name in "abcdefgh"[:count]:
+            address = f"127.0.0.1:{free_port()}"
+            node = Daemon(workspace, self.binaries, name, ("--data-listen", address)).start()
+            node.data_address = address
+            node.ctl("pool", "create", workspace / f"{name}-pool", "--size", pool_size)
+            self.nodes[name] = node
+
+    def __getitem__(self, name):
+        return self.nodes[name]
+
+    def ctl(self, *arguments, check=True, timeout=120):
+        named = [f"--node={name}={node.ctl_socket}" for name, node in self.nodes.items()]
+        return run(self.binaries / "keelctl", *named, *arguments, check=check, timeout=timeout)
+
+    def ctl_json(self, *arguments):
+        return json.loads(self.ctl("--output", "json", *arguments).stdout)
+
+    def refuses(self, word, *arguments):
+        """The command fails, and says something with `word` in it."""
+        done = self.ctl(*arguments, check=False)
+        expect(done.returncode != 0, f"keelctl {' '.join(map(str, arguments))} was accepted")
+        expect(word.lower() in done.stderr.lower(), f"no '{word}' in: {done.stderr.strip()}")
+        return done.stderr.strip()
+
+    def create(self, volume, size, replicas):
+        self.ctl("volume", "create", volume, "--size", size, "--replicas", replicas)
+
+    def attach(self, volume, node, *options):
+        """The URI."""
+        return self.ctl("volume", "attach", volume, "--on", node, *options).stdout.strip()
+
+    def uri(self, volume, node):
+        return self.nodes[node].uri(volume)
+
+    def status(self, volume):
+        return self.ctl_json("volume", "status", volume)
+
+    def member(self, volume, node):
+        for member in self.status(volume)["members"]:
+            if member["node"] == node:
+                return member
+        raise AssertionError(f"volume {volume} has no member on node {node}")
+
+    def in_sync(self, volume):
+        status = self.status(volume)
+        return status["in_sync"] == status["copies"]
+
+    def wait_in_sync(self, volume, timeout=30):
+        wait_until(lambda: self.in_sync(volume), f"all copies of {volume} to be in sync", timeout)

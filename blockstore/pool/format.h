@@ -84,7 +84,7 @@ inline constexpr std::string_view kStampKey = "stamp";  // u64: counts flush bat
 inline constexpr std::string_view kReplicaPrefix = "replica/";
 inline constexpr std::string_view kLayerPrefix = "layer/";
 // Of a replica, by its number:
-inline constexpr std::string_view kCleanPrefix = "clean/";  // Generation: clean in this pool
+inline constexpr std::string_view kCleanPrefix = "clean/";      // Generation: clean in this pool
 inline constexpr std::string_view kPromisePrefix = "promise/";  // Generation: epoch, counter 0
 inline constexpr std::string_view kConfigurationPrefix = "configuration/";
 inline constexpr std::string_view kProgressPrefix = "progress/";

@@ -54,6 +54,13 @@ class BlockStoreService final : public v1::BlockStore::Service {
   KEEL_UNARY(GrowVolume)
   KEEL_UNARY(AttachVolume)
   KEEL_UNARY(DetachVolume)
+  KEEL_UNARY(GetVolumeStatus)
+  KEEL_UNARY(GetNode)
+  KEEL_UNARY(CreateReplica)
+  KEEL_UNARY(DeleteReplica)
+  KEEL_UNARY(ListReplicas)
+  KEEL_UNARY(AddReplica)
+  KEEL_UNARY(RemoveReplica)
 
   grpc::Status DumpPool(grpc::ServerContext* context, const v1::DumpPoolRequest* request,
                         grpc::ServerWriter<v1::DumpPoolResponse>* writer) override {

@@ -28,6 +28,7 @@ struct Arguments {
   io::Backend backend = io::Backend::kAuto;
   std::uint64_t buffer_mib = 32;
   std::string nbd_tcp;
+  std::string data_listen;
   std::string log_level;  // empty: info for the daemon, warn for tools
   std::string directory;
   bool json = false;
@@ -53,6 +54,20 @@ const CLI::Validator kLoopback(
     },
     "HOST:PORT");
 
+const CLI::Validator kNumericAddress(
+    [](std::string& text) { return std::string(ParseNumericAddress(text).status().message()); },
+    "HOST:PORT");
+
+// The address that the others dial names a host and a port.
+const CLI::Validator kDialAddress(
+    [](std::string& text) {
+      const absl::StatusOr<io::Address> address = ParseNumericAddress(text);
+      if (!address.ok()) return std::string(address.status().message());
+      const bool any = address->host == "0.0.0.0" || address->host == "::";
+      return std::string(any || address->port == 0 ? "it names no host and port to dial" : "");
+    },
+    "HOST:PORT");
+
 void AddDaemonOptions(CLI::App* app, Arguments* arguments) {
   NodeOptions& node = arguments->daemon.node;
   app->add_option("--state-dir", node.state_directory, "Where the daemon remembers its pools")
@@ -70,6 +85,15 @@ void AddDaemonOptions(CLI::App* app, Arguments* arguments) {
       ->capture_default_str();
   app->add_option("--nbd-tcp", arguments->nbd_tcp, "Offer NBD on this loopback address, for tests")
       ->check(kLoopback);
+  CLI::Option* listen =
+      app->add_option("--data-listen", arguments->data_listen,
+                      "Let engines on other nodes use the replicas here, at this numeric address. "
+                      "There is no authentication: only on a network you trust");
+  listen->check(kNumericAddress);
+  app->add_option("--data-address", node.data_address,
+                  "What the other nodes dial; without it, the address of --data-listen")
+      ->check(kDialAddress)
+      ->needs(listen);
 }
 
 void AddCommonOptions(CLI::App* app, Arguments* arguments) {
@@ -185,6 +209,17 @@ int RunAsDaemon(Arguments* arguments) {
   for (std::string& pool : node.pools) pool = std::filesystem::absolute(pool).lexically_normal();
   if (!arguments->nbd_tcp.empty()) {
     node.nbd_tcp = *ParseLoopbackAddress(arguments->nbd_tcp);  // checked by the option
+  }
+  if (!arguments->data_listen.empty()) {
+    node.data_listen = *ParseNumericAddress(arguments->data_listen);  // checked by the option
+    if (node.data_address.empty() &&
+        (node.data_listen->host == "0.0.0.0" || node.data_listen->host == "::")) {
+      absl::FPrintF(stderr,
+                    "keelson-blockstore: --data-listen %s listens on every address; say with "
+                    "--data-address which one the other nodes dial\n",
+                    arguments->data_listen);
+      return kUsageError;
+    }
   }
   return RunDaemon(arguments->daemon);
 }

@@ -118,7 +118,7 @@ int RunDaemon(const DaemonOptions& options) {
   return 0;
 }
 
-absl::StatusOr<io::Address> ParseLoopbackAddress(const std::string& text) {
+absl::StatusOr<io::Address> ParseNumericAddress(const std::string& text) {
   const std::size_t colon = text.rfind(':');
   std::uint32_t port = 0;
   if (colon == std::string::npos || !absl::SimpleAtoi(text.substr(colon + 1), &port) ||
@@ -132,6 +132,18 @@ absl::StatusOr<io::Address> ParseLoopbackAddress(const std::string& text) {
   if (address.host.size() > 2 && address.host.front() == '[' && address.host.back() == ']') {
     address.host = address.host.substr(1, address.host.size() - 2);
   }
+  in_addr v4 = {};
+  in6_addr v6 = {};
+  if (inet_pton(AF_INET, address.host.c_str(), &v4) == 1 ||
+      inet_pton(AF_INET6, address.host.c_str(), &v6) == 1) {
+    return address;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", address.host, "' is not a numeric address; names are not looked up"));
+}
+
+absl::StatusOr<io::Address> ParseLoopbackAddress(const std::string& text) {
+  ASSIGN_OR_RETURN(io::Address address, ParseNumericAddress(text));
   in_addr v4 = {};
   in6_addr v6 = {};
   const bool loopback =

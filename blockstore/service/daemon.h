@@ -19,6 +19,10 @@ struct DaemonOptions {
 // flushed is lost.
 int RunDaemon(const DaemonOptions& options);
 
+// "10.0.0.1:9760" or "[fd00::1]:9760"; port 0: the kernel chooses. INVALID_ARGUMENT unless the host
+// is numeric.
+absl::StatusOr<io::Address> ParseNumericAddress(const std::string& text);
+
 // "127.0.0.1:10809" or "[::1]:10809"; port 0: the kernel chooses. INVALID_ARGUMENT unless the host
 // is a numeric loopback address: NBD has no authentication, so it is not offered to a network.
 absl::StatusOr<io::Address> ParseLoopbackAddress(const std::string& text);

@@ -76,7 +76,7 @@ void AddPool(const ShardSnapshot::OpenPool& pool, Page* page) {
                 Number(pool.counters.discarded_bytes), labels);
 }
 
-void AddVolume(const PoolHost::VolumeCounters& volume, Page* page) {
+void AddVolume(const VolumeCounters& volume, Page* page) {
   const Labels labels = {{"volume", volume.volume}};
   const engine::EngineCounters& counters = volume.counters;
   page->Counter("keelson_volume_reads_total", "Reads since the volume was attached.",
@@ -95,6 +95,16 @@ void AddVolume(const PoolHost::VolumeCounters& volume, Page* page) {
                 Number(counters.trimmed_bytes), labels);
   page->Counter("keelson_volume_errors_total", "Requests answered with an error.",
                 Number(counters.errors), labels);
+  page->Gauge("keelson_volume_in_sync_members", "Copies that have every acknowledged write.",
+              Number(volume.in_sync_members), labels);
+  page->Gauge("keelson_volume_degraded_members", "Copies that have missed something.",
+              Number(volume.degraded_members), labels);
+  page->Counter("keelson_volume_resync_bytes_total",
+                "Bytes copied to members that missed something, since the volume was attached.",
+                Number(volume.resync_copied_bytes), labels);
+  page->Counter("keelson_volume_fenced_total",
+                "Segments of this attachment that another engine has taken over.",
+                Number(volume.fenced), labels);
 }
 
 void AddNbd(const frontend::NbdCounters& nbd, const Labels& labels, Page* page) {
@@ -112,6 +122,17 @@ void AddNbd(const frontend::NbdCounters& nbd, const Labels& labels, Page* page) 
                 labels);
   page->Counter("keelson_nbd_stalled_clients_total", "NBD connections closed by a deadline.",
                 Number(nbd.stalled_clients), labels);
+}
+
+void AddReplicaServer(const engine::ReplicaServerCounters& server, const Labels& labels,
+                      Page* page) {
+  page->Gauge("keelson_data_connections", "Connections of engines on other nodes, open now.",
+              Number(server.connections), labels);
+  page->Counter("keelson_data_requests_total", "Requests of engines on other nodes.",
+                Number(server.requests_total), labels);
+  page->Counter("keelson_data_protocol_errors_total",
+                "Connections to the data port closed for what the peer sent.",
+                Number(server.handshakes_failed + server.protocol_errors), labels);
 }
 
 class NodeCollectable final : public prometheus::Collectable {
@@ -150,10 +171,12 @@ class NodeCollectable final : public prometheus::Collectable {
     page->Gauge("keelson_io_backend_info", "1, with the I/O backend in use as a label.", 1,
                 {{"backend", shard.backend}, labels[0]});
     AddNbd(shard.nbd, labels, page);
+    AddReplicaServer(shard.replica_server, labels, page);
     for (const ShardSnapshot::OpenPool& pool : shard.pools) {
       AddPool(pool, page);
-      for (const PoolHost::VolumeCounters& volume : pool.volumes) AddVolume(volume, page);
+      for (const VolumeCounters& volume : pool.volumes) AddVolume(volume, page);
     }
+    for (const VolumeCounters& volume : shard.volumes) AddVolume(volume, page);
   }
 
   mutable std::mutex mutex_;  // one scrape at a time, and none after Disconnect

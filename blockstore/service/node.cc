@@ -13,6 +13,7 @@
 namespace keelson::service {
 namespace {
 
+constexpr std::chrono::seconds kResumeInterval{1};
 constexpr std::size_t kArenaBytesMin = std::size_t{4} << 20;
 
 std::string Normalised(const std::string& directory) {
@@ -58,16 +59,20 @@ absl::Status Node::StartShards() {
   if (options_.nbd_tcp && options_.reactor_count > 1) {
     return absl::InvalidArgumentError("NBD over TCP works with one reactor only");
   }
+  if (options_.data_listen && options_.reactor_count > 1) {
+    return absl::InvalidArgumentError(
+        "the data port (--data-listen) works with one reactor only: --reactors 1");
+  }
   io::ReactorOptions reactor_options;
   reactor_options.backend = options_.backend;
   reactor_options.buffer_arena_bytes = options_.buffer_bytes;
   for (std::size_t i = 0; i < options_.reactor_count; ++i) {
     const std::string socket =
         options_.reactor_count == 1 ? "nbd.sock" : absl::StrCat("nbd-", i, ".sock");
-    ASSIGN_OR_RETURN(
-        std::unique_ptr<Shard> shard,
-        Shard::Start(reactor_options, i, absl::StrCat(options_.run_directory, "/", socket),
-                     options_.nbd_tcp));
+    ASSIGN_OR_RETURN(std::unique_ptr<Shard> shard,
+                     Shard::Start(reactor_options, i,
+                                  {absl::StrCat(options_.run_directory, "/", socket),
+                                   options_.nbd_tcp, options_.data_listen}));
     shards_.push_back(std::move(shard));
   }
   return absl::OkStatus();
@@ -88,10 +93,13 @@ void Node::OpenPools() {
   for (std::size_t i = 0; i < opening.size(); ++i) Opened(slots_[i].get(), opening[i].get());
   for (Slot* slot : OpenSlots()) IndexVolumes(slot);
   ready_ = true;
+  // The other nodes may start later, or not at all: nothing here waits for them.
+  resuming_ = std::make_unique<Retry>(kResumeInterval, [this] { return ResumeAttachments(); });
 }
 
 void Node::Stop() {
   ready_ = false;
+  resuming_.reset();
   std::vector<std::future<void>> closing;
   closing.reserve(shards_.size());
   for (const std::unique_ptr<Shard>& shard : shards_) {

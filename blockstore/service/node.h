@@ -28,6 +28,7 @@
 #include "blockstore/service/host_files.h"
 #include "blockstore/service/node_state.h"
 #include "blockstore/service/open_pool.h"
+#include "blockstore/service/retry.h"
 #include "blockstore/service/shard.h"
 #include "proto/keelson/v1/blockstore.pb.h"
 
@@ -41,6 +42,8 @@ struct NodeOptions {
   std::size_t reactor_count = 1;
   std::size_t buffer_bytes = std::size_t{32} << 20;    // of each reactor
   std::optional<io::Address> nbd_tcp;                  // only with one reactor
+  std::optional<io::Address> data_listen;              // only with one reactor
+  std::string data_address;                            // what others dial; empty: data_listen
   std::int64_t lock_patience_ns = kLockPatienceNanos;  // for a killed predecessor's pools
 };
 
@@ -94,6 +97,19 @@ class Node {
                             v1::AttachVolumeResponse* response);
   absl::Status DetachVolume(const v1::DetachVolumeRequest& request,
                             v1::DetachVolumeResponse* response);
+  absl::Status GetVolumeStatus(const v1::GetVolumeStatusRequest& request,
+                               v1::GetVolumeStatusResponse* response);
+
+  absl::Status GetNode(const v1::GetNodeRequest& request, v1::GetNodeResponse* response);
+  absl::Status CreateReplica(const v1::CreateReplicaRequest& request,
+                             v1::CreateReplicaResponse* response);
+  absl::Status DeleteReplica(const v1::DeleteReplicaRequest& request,
+                             v1::DeleteReplicaResponse* response);
+  absl::Status ListReplicas(const v1::ListReplicasRequest& request,
+                            v1::ListReplicasResponse* response);
+  absl::Status AddReplica(const v1::AddReplicaRequest& request, v1::AddReplicaResponse* response);
+  absl::Status RemoveReplica(const v1::RemoveReplicaRequest& request,
+                             v1::RemoveReplicaResponse* response);
 
   // The counters of all reactors; waits at most `patience` for those that are stuck.
   NodeSnapshot Snapshot(std::chrono::milliseconds patience);
@@ -134,6 +150,32 @@ class Node {
   absl::Status Change(Slot* slot, std::string_view operation,
                       absl::FunctionRef<io::Task<absl::Status>(PoolHost*)> make);
 
+  // --- node_targets.cc: volumes attached by a target ---
+  absl::StatusOr<ChangeLock::Guard> LockVolume(const std::string& name, std::string_view operation);
+  // Where it is attached, or nullptr.
+  Shard* AttachedOn(const std::string& name);
+  Shard* ShardFor(const engine::AttachTarget& target);
+  // REQUIRES: the volume's lock is held.
+  absl::StatusOr<std::string> AttachRemembered(const std::string& name,
+                                               const RememberedAttachment& attachment,
+                                               std::int64_t attach_limit_ns);
+  absl::Status AttachTo(const v1::AttachVolumeRequest& request, v1::AttachVolumeResponse* response);
+  absl::Status DetachFrom(const std::string& name);
+  absl::Status DetachLocked(const std::string& name);  // REQUIRES: the volume's lock is held
+  // Changes the members of an attached volume, and remembers those that it has then. NOT_FOUND.
+  absl::Status ChangeMembers(const std::string& name, std::string_view operation,
+                             absl::FunctionRef<io::Task<absl::Status>(VolumeHost*)> make);
+  // Runs `make(volumes)` where the volume is attached, as its only change. NOT_FOUND.
+  template <typename T>
+  absl::StatusOr<T> ChangeAttached(
+      const std::string& name, std::string_view operation,
+      absl::FunctionRef<io::Task<absl::StatusOr<T>>(VolumeHost*)> make);
+  absl::Status ChangeAttached(const std::string& name, std::string_view operation,
+                              absl::FunctionRef<io::Task<absl::Status>(VolumeHost*)> make);
+  // Tries to resume what is remembered and not attached. False: something is left to be tried.
+  bool ResumeAttachments();
+  bool ResumeAttachment(const std::string& name);
+
   const NodeOptions options_;
   NodeState state_;
   FileLock state_lock_;
@@ -142,10 +184,15 @@ class Node {
   std::atomic<bool> ready_{false};
   std::atomic<bool> cancel_checks_{false};
   ChangeLock pool_creation_;
+  std::unique_ptr<Retry> resuming_;
 
   std::mutex tables_mutex_;  // never held while waiting for a reactor
   std::vector<std::unique_ptr<Slot>> slots_;
-  std::map<std::string, Slot*, std::less<>> volumes_;  // names, also of those being made
+  std::map<std::string, Slot*, std::less<>> volumes_;    // names, also of those being made
+  std::map<std::string, Shard*, std::less<>> attached_;  // by a target
+  std::map<std::string, std::string> resume_errors_;     // why a volume is not resumed yet
+  // Of volumes attached by a target; made when first needed, kept as long as the Node.
+  std::map<std::string, std::unique_ptr<ChangeLock>> volume_locks_;
 };
 
 }  // namespace keelson::service

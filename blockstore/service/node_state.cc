@@ -10,13 +10,54 @@
 namespace keelson::service {
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;  // 2: attachments
 
 absl::Status Unreadable(std::string_view path, std::string_view why) {
   return absl::DataLossError(absl::StrCat(std::string(path), " cannot be understood (",
                                           std::string(why),
                                           "); move it away and name the pools with --pool: "
                                           "everything else is in the pools themselves"));
+}
+
+nlohmann::json ToJson(const RememberedAttachment& attachment) {
+  const v1::AttachTarget& target = attachment.target;
+  nlohmann::json segments = nlohmann::json::array();
+  for (const v1::SegmentHint& segment : target.segments()) {
+    nlohmann::json members = nlohmann::json::array();
+    for (const v1::Member& member : segment.members()) {
+      members.push_back({{"pool", member.pool_id()},
+                         {"replica", member.replica_id()},
+                         {"address", member.address()},
+                         {"witness", member.witness()}});
+    }
+    segments.push_back({{"segment", segment.segment()}, {"members", members}});
+  }
+  return {{"volume_id", target.volume_id()},         {"read_only", attachment.read_only},
+          {"attachment", target.attachment()},       {"restart", attachment.restart},
+          {"segment_bytes", target.segment_bytes()}, {"segments", segments}};
+}
+
+// Throws what nlohmann::json throws when a field is missing or of another type.
+RememberedAttachment ParseAttachment(const nlohmann::json& json) {
+  RememberedAttachment attachment;
+  v1::AttachTarget& target = attachment.target;
+  attachment.read_only = json.at("read_only").get<bool>();
+  attachment.restart = json.at("restart").get<std::uint32_t>();
+  target.set_volume_id(json.at("volume_id").get<std::string>());
+  target.set_attachment(json.at("attachment").get<std::uint64_t>());
+  target.set_segment_bytes(json.at("segment_bytes").get<std::uint64_t>());
+  for (const nlohmann::json& segment : json.at("segments")) {
+    v1::SegmentHint* hint = target.add_segments();
+    hint->set_segment(segment.at("segment").get<std::uint32_t>());
+    for (const nlohmann::json& member : segment.at("members")) {
+      v1::Member* parsed = hint->add_members();
+      parsed->set_pool_id(member.at("pool").get<std::string>());
+      parsed->set_replica_id(member.at("replica").get<std::string>());
+      parsed->set_address(member.at("address").get<std::string>());
+      parsed->set_witness(member.at("witness").get<bool>());
+    }
+  }
+  return attachment;
 }
 
 }  // namespace
@@ -46,6 +87,16 @@ absl::Status NodeState::Load() {
       set->insert(entry.get<std::string>());
     }
   }
+  const auto attachments = state.find("attachments");
+  if (attachments == state.end()) return absl::OkStatus();
+  if (!attachments->is_object()) return Unreadable(path_, "attachments");
+  for (const auto& [volume, json] : attachments->items()) {
+    try {
+      attachments_[volume] = ParseAttachment(json);
+    } catch (const nlohmann::json::exception& error) {
+      return Unreadable(path_, absl::StrCat("attachment of ", volume, ": ", error.what()));
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -54,6 +105,10 @@ absl::Status NodeState::Save() const {
   state["version"] = kVersion;
   state["pools"] = pools_;
   state["read_only_volumes"] = read_only_volumes_;
+  state["attachments"] = nlohmann::json::object();
+  for (const auto& [volume, attachment] : attachments_) {
+    state["attachments"][volume] = ToJson(attachment);
+  }
   return ReplaceFile(path_,
                      state.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n");
 }
@@ -92,6 +147,37 @@ absl::Status NodeState::SetReadOnly(const std::string& volume, bool read_only) {
   } else {
     read_only_volumes_.erase(volume);
   }
+  return status;
+}
+
+std::map<std::string, RememberedAttachment> NodeState::attachments() const {
+  std::lock_guard lock(mutex_);
+  return attachments_;
+}
+
+std::optional<RememberedAttachment> NodeState::FindAttachment(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  const auto found = attachments_.find(volume);
+  if (found == attachments_.end()) return std::nullopt;
+  return found->second;
+}
+
+absl::Status NodeState::Remember(const std::string& volume,
+                                 const RememberedAttachment& attachment) {
+  std::lock_guard lock(mutex_);
+  const std::map<std::string, RememberedAttachment> before = attachments_;
+  attachments_[volume] = attachment;
+  const absl::Status status = Save();
+  if (!status.ok()) attachments_ = before;
+  return status;
+}
+
+absl::Status NodeState::Forget(const std::string& volume) {
+  std::lock_guard lock(mutex_);
+  const std::map<std::string, RememberedAttachment> before = attachments_;
+  if (attachments_.erase(volume) == 0) return absl::OkStatus();
+  const absl::Status status = Save();
+  if (!status.ok()) attachments_ = before;
   return status;
 }
 

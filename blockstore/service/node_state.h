@@ -1,11 +1,15 @@
 #pragma once
-// NodeState: what a daemon must remember that no pool can tell it: which pools it opens, and which
-// attachments are read-only. Kept in <state-dir>/pools.json, replaced as a whole (temporary file,
-// fsync, rename, fsync of the directory), so that a crash leaves the old or the new one.
+// NodeState: what a daemon must remember that no pool can tell it: which pools it opens, which
+// attachments are read-only, and what it has attached by a target. Kept in <state-dir>/pools.json,
+// replaced as a whole (temporary file, fsync, rename, fsync of the directory), so that a crash
+// leaves the old or the new one.
 //
 // Owned by Node; any thread. Every change is durable when its call returns OK.
 
+#include <cstdint>
+#include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -13,8 +17,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "proto/keelson/v1/blockstore.pb.h"
 
 namespace keelson::service {
+
+// A volume attached by a target, to be resumed at the next start.
+struct RememberedAttachment {
+  v1::AttachTarget target;
+  bool read_only = false;
+  std::uint32_t restart = 0;  // of the last engine
+};
 
 class NodeState {
  public:
@@ -29,6 +41,12 @@ class NodeState {
   bool IsReadOnly(const std::string& volume) const;
   absl::Status SetReadOnly(const std::string& volume, bool read_only);
 
+  std::map<std::string, RememberedAttachment> attachments() const;  // by the volume's name
+  std::optional<RememberedAttachment> FindAttachment(const std::string& volume) const;
+  absl::Status Remember(const std::string& volume, const RememberedAttachment& attachment);
+  // OK when there is none.
+  absl::Status Forget(const std::string& volume);
+
  private:
   absl::Status Save() const;
 
@@ -36,6 +54,7 @@ class NodeState {
   mutable std::mutex mutex_;
   std::set<std::string> pools_;              // absolute directories
   std::set<std::string> read_only_volumes_;  // attached read-only
+  std::map<std::string, RememberedAttachment> attachments_;
 };
 
 }  // namespace keelson::service

@@ -9,6 +9,9 @@
 
 namespace keelson::service {
 
+// The calls that a volume attached by a target answers by its engine are passed on to
+// node_targets.cc.
+
 template <typename T>
 absl::StatusOr<T> Node::Change(Slot* slot, std::string_view operation,
                                absl::FunctionRef<io::Task<absl::StatusOr<T>>(PoolHost*)> make) {
@@ -86,6 +89,14 @@ absl::Status Node::ListVolumes(const v1::ListVolumesRequest&, v1::ListVolumesRes
     std::vector<v1::Volume> volumes = slot->shard->thread().Run([host] { return host->Volumes(); });
     std::move(volumes.begin(), volumes.end(), std::back_inserter(all));
   }
+  for (const std::unique_ptr<Shard>& shard : shards_) {
+    for (v1::Volume& volume :
+         shard->thread().Run([&shard] { return shard->volumes().Volumes(); })) {
+      // A volume with one copy that was attached by a target is one volume.
+      std::erase_if(all, [&volume](const v1::Volume& v) { return v.name() == volume.name(); });
+      all.push_back(std::move(volume));
+    }
+  }
   std::sort(all.begin(), all.end(),
             [](const v1::Volume& a, const v1::Volume& b) { return a.name() < b.name(); });
   for (v1::Volume& volume : all) *response->add_volumes() = std::move(volume);
@@ -105,6 +116,14 @@ absl::Status Node::DeleteVolume(const v1::DeleteVolumeRequest& request, v1::Dele
 absl::Status Node::CreateSnapshot(const v1::CreateSnapshotRequest& request,
                                   v1::CreateSnapshotResponse* response) {
   RETURN_IF_ERROR(Ready());
+  if (AttachedOn(request.volume()) != nullptr) {
+    ASSIGN_OR_RETURN(*response->mutable_snapshot(),
+                     ChangeAttached<v1::Snapshot>(
+                         request.volume(), "create snapshot", [&request](VolumeHost* volumes) {
+                           return volumes->CreateSnapshot(request.volume(), request.name());
+                         }));
+    return absl::OkStatus();
+  }
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.volume()));
   ASSIGN_OR_RETURN(*response->mutable_snapshot(),
                    Change<v1::Snapshot>(slot, "create snapshot", [&request](PoolHost* host) {
@@ -116,6 +135,11 @@ absl::Status Node::CreateSnapshot(const v1::CreateSnapshotRequest& request,
 absl::Status Node::DeleteSnapshot(const v1::DeleteSnapshotRequest& request,
                                   v1::DeleteSnapshotResponse*) {
   RETURN_IF_ERROR(Ready());
+  if (AttachedOn(request.volume()) != nullptr) {
+    return ChangeAttached(request.volume(), "delete snapshot", [&request](VolumeHost* volumes) {
+      return volumes->DeleteSnapshot(request.volume(), request.name());
+    });
+  }
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.volume()));
   return Change(slot, "delete snapshot", [&request](PoolHost* host) {
     return host->DeleteSnapshot(request.volume(), request.name());
@@ -125,6 +149,14 @@ absl::Status Node::DeleteSnapshot(const v1::DeleteSnapshotRequest& request,
 absl::Status Node::ListSnapshots(const v1::ListSnapshotsRequest& request,
                                  v1::ListSnapshotsResponse* response) {
   RETURN_IF_ERROR(Ready());
+  if (Shard* const shard = AttachedOn(request.volume()); shard != nullptr) {
+    ASSIGN_OR_RETURN(const std::vector<v1::Snapshot> snapshots,
+                     shard->thread().Run([shard, &request] {
+                       return shard->volumes().Snapshots(request.volume());
+                     }));
+    for (const v1::Snapshot& snapshot : snapshots) *response->add_snapshots() = snapshot;
+    return absl::OkStatus();
+  }
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.volume()));
   ASSIGN_OR_RETURN(const std::vector<v1::Snapshot> snapshots,
                    slot->shard->thread().Run(
@@ -154,6 +186,14 @@ absl::Status Node::CloneVolume(const v1::CloneVolumeRequest& request,
 absl::Status Node::GrowVolume(const v1::GrowVolumeRequest& request,
                               v1::GrowVolumeResponse* response) {
   RETURN_IF_ERROR(Ready());
+  if (AttachedOn(request.name()) != nullptr) {
+    ASSIGN_OR_RETURN(
+        *response->mutable_volume(),
+        ChangeAttached<v1::Volume>(request.name(), "grow volume", [&request](VolumeHost* volumes) {
+          return volumes->Grow(request.name(), request.size_bytes());
+        }));
+    return absl::OkStatus();
+  }
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
   ASSIGN_OR_RETURN(*response->mutable_volume(),
                    Change<v1::Volume>(slot, "grow volume", [&request](PoolHost* host) {
@@ -165,6 +205,7 @@ absl::Status Node::GrowVolume(const v1::GrowVolumeRequest& request,
 absl::Status Node::AttachVolume(const v1::AttachVolumeRequest& request,
                                 v1::AttachVolumeResponse* response) {
   RETURN_IF_ERROR(Ready());
+  if (request.has_target()) return AttachTo(request, response);
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
   ASSIGN_OR_RETURN(const ChangeLock::Guard guard, slot->changes.Take("attach volume", kPatience));
   // Recorded before a read-only attachment and forgotten after a writable one began: a crash
@@ -182,6 +223,9 @@ absl::Status Node::AttachVolume(const v1::AttachVolumeRequest& request,
 
 absl::Status Node::DetachVolume(const v1::DetachVolumeRequest& request, v1::DetachVolumeResponse*) {
   RETURN_IF_ERROR(Ready());
+  if (AttachedOn(request.name()) != nullptr || state_.FindAttachment(request.name())) {
+    return DetachFrom(request.name());
+  }
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
   RETURN_IF_ERROR(Change(slot, "detach volume",
                          [&request](PoolHost* host) { return host->Detach(request.name()); }));

@@ -7,6 +7,7 @@
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
 #include "blockstore/service/open_pool.h"
+#include "blockstore/service/replica_messages.h"
 
 namespace keelson::service {
 namespace {
@@ -30,6 +31,11 @@ io::Task<absl::Status> TakeSnapshot(engine::Engine* engine, std::string name) {
   co_return taken.status();
 }
 
+// It is a replica of a volume that other members belong to, or a witness.
+bool HasOtherMembers(const replica::ReplicaInfo& info) {
+  return info.witness || (info.configuration.has_value() && info.configuration->members.size() > 1);
+}
+
 const char* ModeName(bool read_only) { return read_only ? "read-only" : "read-write"; }
 
 }  // namespace
@@ -48,7 +54,7 @@ io::Task<absl::StatusOr<std::unique_ptr<PoolHost>>> PoolHost::Open(io::Reactor* 
       new PoolHost(frontend, std::move(directory), std::move(store)));
 }
 
-io::Task<absl::Status> PoolHost::Close() {
+io::Task<void> PoolHost::DetachAll() {
   for (auto& [name, attachment] : attachments_) {
     const absl::Status status = co_await attachment.engine->Detach();
     if (!status.ok()) {
@@ -57,13 +63,15 @@ io::Task<absl::Status> PoolHost::Close() {
     }
   }
   attachments_.clear();
-  co_return co_await store_->Close();
 }
+
+io::Task<absl::Status> PoolHost::Close() { return store_->Close(); }
 
 std::vector<std::string> PoolHost::ToResume() const {
   std::vector<std::string> names;
   for (const replica::ReplicaInfo& info : store_->List()) {
-    if (info.attached && FindEngine(info.name) == nullptr) names.push_back(info.name);
+    const bool resumes = info.attached && !HasOtherMembers(info);
+    if (resumes && FindEngine(info.name) == nullptr) names.push_back(info.name);
   }
   return names;
 }
@@ -119,6 +127,11 @@ io::Task<absl::Status> PoolHost::DeleteVolume(std::string name) {
   if (FindEngine(name) != nullptr) {
     co_return absl::FailedPreconditionError(
         absl::StrCat("volume '", name, "' is attached; detach it before deleting it"));
+  }
+  if (HasOtherMembers(info)) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("volume '", name, "' has other members; delete it on all nodes with ",
+                     "`keelctl --node ... volume delete`"));
   }
   CO_RETURN_IF_ERROR(co_await store_->Delete(info.id));
   errors_.erase(name);
@@ -185,12 +198,20 @@ io::Task<absl::StatusOr<std::string>> PoolHost::Attach(std::string name, bool re
         absl::StrCat("volume '", name, "' is attached ", ModeName(!read_only),
                      "; detach it before attaching it ", ModeName(read_only)));
   }
+  if (frontend_->Find(name) != nullptr) {
+    co_return absl::FailedPreconditionError(absl::StrCat(
+        "a replicated volume '", name, "' is attached on this node; detach that one first"));
+  }
   CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
   engine::EngineOptions options;
   options.read_only = read_only;
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
                       co_await engine::Engine::Attach(store_.get(), info.id, options));
   absl::Status marked = co_await store_->SetAttached(info.id, true);
+  if (marked.ok() && frontend_->Find(name) != nullptr) {
+    marked = absl::FailedPreconditionError(absl::StrCat(
+        "a replicated volume '", name, "' was attached on this node meanwhile; detach it first"));
+  }
   if (!marked.ok()) {
     // Why the volume is not served is in `marked`; how the attachment ends adds nothing.
     (void)co_await engine->Detach();
@@ -234,6 +255,45 @@ io::Task<absl::Status> PoolHost::Change(std::string name, pool::ReplicaId id, En
   co_return status.ok() ? detached : status;
 }
 
+absl::StatusOr<v1::GetVolumeStatusResponse> PoolHost::Status(const std::string& name) const {
+  engine::Engine* engine = FindEngine(name);
+  if (engine == nullptr) {
+    return absl::NotFoundError(absl::StrCat("volume '", name, "' is not attached on this node"));
+  }
+  v1::GetVolumeStatusResponse status = DescribeEngine(name, engine);
+  status.set_uri(frontend_->Uri(name));
+  return status;
+}
+
+io::Task<absl::StatusOr<v1::Replica>> PoolHost::CreateReplica(replica::NewMember member) {
+  const pool::ReplicaId id = member.replica;
+  const std::string name = member.name;
+  member.created_unix_ns = UnixNanos();
+  CO_RETURN_IF_ERROR(co_await store_->CreateMember(std::move(member)));
+  KEEL_LOG_INFO("event=replica_created volume={} replica={} pool={}", name, id.ToString(),
+                directory_);
+  for (const replica::ReplicaInfo& info : store_->List()) {
+    if (info.id == id) co_return ToMessage(info, store_->pool());
+  }
+  co_return absl::NotFoundError(
+      absl::StrCat("replica ", id.ToString(), " was deleted while it was made"));
+}
+
+io::Task<absl::Status> PoolHost::DeleteReplica(pool::ReplicaId id) {
+  if (store_->Find(id) == nullptr) co_return absl::OkStatus();
+  CO_RETURN_IF_ERROR(co_await store_->Delete(id));
+  KEEL_LOG_INFO("event=replica_deleted replica={} pool={}", id.ToString(), directory_);
+  co_return absl::OkStatus();
+}
+
+std::vector<v1::Replica> PoolHost::Replicas() const {
+  std::vector<v1::Replica> replicas;
+  for (const replica::ReplicaInfo& info : store_->List()) {
+    replicas.push_back(ToMessage(info, store_->pool()));
+  }
+  return replicas;
+}
+
 io::Task<absl::StatusOr<replica::CheckReport>> PoolHost::Check(replica::CheckOptions options) {
   return replica::CheckPool(store_.get(), options);
 }
@@ -253,6 +313,7 @@ v1::Pool PoolHost::Describe() const {
   pool.set_free_bytes(space.free_bytes);
   pool.set_reclaiming_bytes(space.reclaiming_bytes);
   pool.set_volume_count(store_->List().size());
+  pool.set_incarnation(store_->pool().incarnation().ToString());
   return pool;
 }
 
@@ -282,15 +343,17 @@ v1::Volume PoolHost::Describe(const replica::ReplicaInfo& info) const {
 
 std::vector<v1::Volume> PoolHost::Volumes() const {
   std::vector<v1::Volume> volumes;
-  for (const replica::ReplicaInfo& info : store_->List()) volumes.push_back(Describe(info));
+  for (const replica::ReplicaInfo& info : store_->List()) {
+    if (!HasOtherMembers(info)) volumes.push_back(Describe(info));
+  }
   return volumes;
 }
 
-std::vector<PoolHost::VolumeCounters> PoolHost::AttachedCounters() const {
+std::vector<VolumeCounters> PoolHost::AttachedCounters() const {
   std::vector<VolumeCounters> result;
   result.reserve(attachments_.size());
   for (const auto& [name, attachment] : attachments_) {
-    result.push_back({name, attachment.engine->counters()});
+    result.push_back(VolumeCounters::Of(name, attachment.engine.get()));
   }
   return result;
 }

@@ -1,11 +1,12 @@
 #pragma once
 // PoolHost: an open pool with the engines of its attached volumes: what the daemon does to a
-// volume, as coroutines. No locks and no threads; knows nothing of other pools.
+// volume with one copy, and to the replicas of volumes with more, as coroutines. No locks and no
+// threads; knows nothing of other pools.
 //
 // Owned by a Shard, used on its reactor's thread only. The Node sees to it that one call that
 // changes something runs at a time (and none beside Check); the others may come at any moment
 // between two awaits of it. Lifecycle: Open, Resume for each volume that was attached, calls,
-// Close.
+// DetachAll, Close.
 
 #include <cstdint>
 #include <map>
@@ -22,24 +23,21 @@
 #include "blockstore/replica/check.h"
 #include "blockstore/replica/replica_store.h"
 #include "blockstore/service/nbd_frontend.h"
+#include "blockstore/service/volume_counters.h"
 #include "proto/keelson/v1/blockstore.pb.h"
 
 namespace keelson::service {
 
 class PoolHost {
  public:
-  struct VolumeCounters {
-    std::string volume;
-    engine::EngineCounters counters;
-  };
-
   // `reactor` and `frontend` outlive this. Errors as OpenPool.
   static io::Task<absl::StatusOr<std::unique_ptr<PoolHost>>> Open(io::Reactor* reactor,
                                                                   NbdFrontend* frontend,
                                                                   std::string directory,
                                                                   std::int64_t lock_patience_ns);
-  // Ends the attachments so that the next start resumes them, and closes the pool. The frontend is
-  // closed before.
+  // Ends the attachments so that the next start resumes them. The frontend is closed before.
+  io::Task<void> DetachAll();
+  // Closes the pool. No port to it is left.
   io::Task<absl::Status> Close();
 
   // Attaches a volume that an earlier daemon served. A failure is logged and shown by Volumes().
@@ -60,17 +58,27 @@ class PoolHost {
   // The URI. Idempotent; FAILED_PRECONDITION when attached in the other mode.
   io::Task<absl::StatusOr<std::string>> Attach(std::string name, bool read_only);
   io::Task<absl::Status> Detach(std::string name);
+  // NOT_FOUND when it is not attached here.
+  absl::StatusOr<v1::GetVolumeStatusResponse> Status(const std::string& name) const;
+
+  // Idempotent.
+  io::Task<absl::StatusOr<v1::Replica>> CreateReplica(replica::NewMember member);
+  io::Task<absl::Status> DeleteReplica(pool::ReplicaId id);
+  std::vector<v1::Replica> Replicas() const;
 
   io::Task<absl::StatusOr<replica::CheckReport>> Check(replica::CheckOptions options);
   io::Task<absl::StatusOr<std::vector<std::string>>> Dump();
 
   v1::Pool Describe() const;
+  // Those with this one copy.
   std::vector<v1::Volume> Volumes() const;
   std::vector<VolumeCounters> AttachedCounters() const;
   const pool::PoolCounters& counters() const { return store_->pool().counters(); }
   pool::PoolSpace space() const { return store_->pool().space(); }
   bool healthy() const { return store_->pool().health().ok(); }
   const std::string& directory() const { return directory_; }
+  // For ports of engines that are not of this host. Lives until Close.
+  replica::ReplicaStore* store() { return store_.get(); }
 
  private:
   using EngineChange = absl::AnyInvocable<io::Task<absl::Status>(engine::Engine*)>;
@@ -88,7 +96,8 @@ class PoolHost {
   v1::Volume Describe(const replica::ReplicaInfo& info) const;
   engine::Engine* FindEngine(std::string_view name) const;
   // Runs `change` with the engine that serves the volume or, while none does, with one of its own.
-  io::Task<absl::Status> Change(std::string name, pool::ReplicaId id, EngineChange change);
+  io::Task<absl::Status> Change(std::string name, pool::ReplicaId id,
+                                absl::AnyInvocable<io::Task<absl::Status>(engine::Engine*)> change);
 
   NbdFrontend* frontend_;
   const std::string directory_;

@@ -8,34 +8,60 @@
 
 namespace keelson::service {
 
+namespace {
+
+// How long clients may finish what they have asked for before the engines end.
+constexpr std::int64_t kClientPatienceNanos = 2'000'000'000;
+constexpr std::int64_t kPollNanos = 10'000'000;
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Shard>> Shard::Start(const io::ReactorOptions& options,
                                                     std::size_t index,
-                                                    const std::string& socket_path,
-                                                    const std::optional<io::Address>& tcp) {
+                                                    const ShardAddresses& addresses) {
   ASSIGN_OR_RETURN(std::unique_ptr<ReactorThread> thread,
                    ReactorThread::Start(options, absl::StrCat("reactor-", index)));
   auto shard = std::unique_ptr<Shard>(new Shard(index, std::move(thread)));
   const absl::Status status =
-      shard->thread().Run([&shard, &socket_path, &tcp] { return shard->Listen(socket_path, tcp); });
+      shard->thread().Run([&shard, &addresses] { return shard->Listen(addresses); });
   if (status.ok()) return shard;
   shard->thread().Run([&shard] { return shard->Close(); });
   return status;
 }
 
-io::Task<absl::Status> Shard::Listen(std::string socket_path, std::optional<io::Address> tcp) {
+io::Task<absl::Status> Shard::Listen(ShardAddresses addresses) {
   io::Reactor& reactor = thread_->reactor();
-  frontend_ = std::make_unique<NbdFrontend>(&reactor, socket_path);
+  frontend_ = std::make_unique<NbdFrontend>(&reactor, addresses.nbd_socket);
+  ports_ = std::make_unique<MemberPorts>(&reactor);
+  volumes_ = std::make_unique<VolumeHost>(&reactor, frontend_.get(), ports_.get());
+  replica_server_ = std::make_unique<engine::ReplicaServer>(&reactor, ports_.get(),
+                                                            engine::ReplicaServerOptions());
   io::Address address;
-  address.unix_path = std::move(socket_path);
+  address.unix_path = std::move(addresses.nbd_socket);
   CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> listener, reactor.Listen(address));
   frontend_->Serve(std::move(listener));
-  if (tcp) {
-    CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> tcp_listener, reactor.Listen(*tcp));
-    const io::Address bound = tcp_listener->address();
+  if (addresses.nbd_tcp) {
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> tcp, reactor.Listen(*addresses.nbd_tcp));
+    const io::Address bound = tcp->address();
     KEEL_LOG_INFO("event=nbd_tcp address={}:{}", bound.host, bound.port);
-    frontend_->Serve(std::move(tcp_listener));
+    frontend_->Serve(std::move(tcp));
+  }
+  if (addresses.data) {
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> data, reactor.Listen(*addresses.data));
+    const io::Address bound = data->address();
+    data_port_ = bound.port;
+    KEEL_LOG_INFO("event=data_port address={}:{}", bound.host, bound.port);
+    gate_.Spawn(ServeReplicas(std::move(data)));
   }
   co_return absl::OkStatus();
+}
+
+io::Task<void> Shard::ServeReplicas(std::unique_ptr<io::Listener> listener) {
+  const absl::Status status = co_await replica_server_->Serve(std::move(listener));
+  if (!status.ok()) {
+    KEEL_LOG_ERROR("event=replica_server_ended error=\"{}\" remedy=\"restart the daemon\"",
+                   std::string(status.message()));
+  }
 }
 
 io::Task<absl::StatusOr<PoolHost*>> Shard::OpenPool(std::string directory,
@@ -43,12 +69,29 @@ io::Task<absl::StatusOr<PoolHost*>> Shard::OpenPool(std::string directory,
   CO_ASSIGN_OR_RETURN(std::unique_ptr<PoolHost> host,
                       co_await PoolHost::Open(&thread_->reactor(), frontend_.get(),
                                               std::move(directory), lock_patience_ns));
+  ports_->Add(host->store());
   pools_.push_back(std::move(host));
   co_return pools_.back().get();
 }
 
-io::Task<void> Shard::Close() {
+io::Task<void> Shard::CloseFrontend(bool* done) {
   co_await frontend_->Close();
+  *done = true;
+}
+
+io::Task<void> Shard::Close() {
+  io::Reactor& reactor = thread_->reactor();
+  bool closed = false;
+  gate_.Spawn(CloseFrontend(&closed));
+  // Requests that wait for a member on another node must not hold up the end; those of a disk here
+  // must.
+  const std::int64_t limit_ns = reactor.NowNanos() + kClientPatienceNanos;
+  while (!closed && reactor.NowNanos() < limit_ns) co_await reactor.SleepFor(kPollNanos);
+  co_await volumes_->Close();
+  while (!closed) co_await reactor.SleepFor(kPollNanos);
+  for (const std::unique_ptr<PoolHost>& host : pools_) co_await host->DetachAll();
+  co_await replica_server_->Close();
+  co_await gate_.Close();
   for (const std::unique_ptr<PoolHost>& host : pools_) {
     const absl::Status status = co_await host->Close();
     if (!status.ok()) {
@@ -56,6 +99,9 @@ io::Task<void> Shard::Close() {
                     std::string(status.message()));
     }
   }
+  volumes_.reset();
+  replica_server_.reset();
+  ports_.reset();
   pools_.clear();
   frontend_.reset();
 }
@@ -65,6 +111,8 @@ ShardSnapshot Shard::Snapshot() const {
   snapshot.index = index_;
   snapshot.backend = thread_->reactor().backend_name();
   snapshot.nbd = frontend_->counters();
+  snapshot.volumes = volumes_->Counters();
+  snapshot.replica_server = replica_server_->counters();
   snapshot.pools.reserve(pools_.size());
   for (const std::unique_ptr<PoolHost>& host : pools_) {
     snapshot.pools.push_back({host->directory(), host->healthy(), host->space(), host->counters(),

@@ -1,7 +1,8 @@
 #pragma once
-// Shard: one reactor with its thread, the pools that live on it and the NBD server of their
-// volumes. Owned by Node. What is marked so runs on the reactor's thread (through thread().Run);
-// the rest is for the thread that owns the Node.
+// Shard: one reactor with its thread, the pools that live on it, the NBD server of their volumes,
+// the volumes attached by a target, and the server that shows the pools' replicas to engines on
+// other nodes. Owned by Node. What is marked so runs on the reactor's thread (through
+// thread().Run); the rest is for the thread that owns the Node.
 
 #include <cstddef>
 #include <memory>
@@ -11,9 +12,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "blockstore/engine/replica_server.h"
+#include "blockstore/io/gate.h"
+#include "blockstore/service/member_ports.h"
 #include "blockstore/service/nbd_frontend.h"
 #include "blockstore/service/pool_host.h"
 #include "blockstore/service/reactor_thread.h"
+#include "blockstore/service/volume_counters.h"
+#include "blockstore/service/volume_host.h"
 
 namespace keelson::service {
 
@@ -24,42 +30,61 @@ struct ShardSnapshot {
     bool healthy = false;
     pool::PoolSpace space;
     pool::PoolCounters counters;
-    std::vector<PoolHost::VolumeCounters> volumes;
+    std::vector<VolumeCounters> volumes;
   };
   std::size_t index = 0;
   std::string backend;
   frontend::NbdCounters nbd;
   std::vector<OpenPool> pools;
+  std::vector<VolumeCounters> volumes;  // of those attached by a target
+  engine::ReplicaServerCounters replica_server;
+};
+
+// Where a shard listens.
+struct ShardAddresses {
+  std::string nbd_socket;
+  std::optional<io::Address> nbd_tcp;
+  std::optional<io::Address> data;  // for engines on other nodes
 };
 
 class Shard {
  public:
-  // Starts the reactor and listens for NBD clients on `socket_path`, and on `tcp` if there is one.
+  // Starts the reactor and listens.
   static absl::StatusOr<std::unique_ptr<Shard>> Start(const io::ReactorOptions& options,
                                                       std::size_t index,
-                                                      const std::string& socket_path,
-                                                      const std::optional<io::Address>& tcp);
+                                                      const ShardAddresses& addresses);
   // REQUIRES: Close has run, or no pool was opened.
   ~Shard() = default;
 
   ReactorThread& thread() { return *thread_; }
+  // Of the data port; 0: there is none.
+  std::uint16_t data_port() const { return data_port_; }
 
   // --- On the reactor's thread ---
   // Errors as service::OpenPool. The host is this shard's and lives until Close.
   io::Task<absl::StatusOr<PoolHost*>> OpenPool(std::string directory,
                                                std::int64_t lock_patience_ns);
-  // Ends NBD, the attachments (to be resumed) and the pools.
+  VolumeHost& volumes() { return *volumes_; }
+  // Ends NBD, the attachments (to be resumed), the sessions of engines on other nodes and the
+  // pools.
   io::Task<void> Close();
   ShardSnapshot Snapshot() const;
 
  private:
   Shard(std::size_t index, std::unique_ptr<ReactorThread> thread)
       : index_(index), thread_(std::move(thread)) {}
-  io::Task<absl::Status> Listen(std::string socket_path, std::optional<io::Address> tcp);
+  io::Task<absl::Status> Listen(ShardAddresses addresses);
+  io::Task<void> ServeReplicas(std::unique_ptr<io::Listener> listener);
+  io::Task<void> CloseFrontend(bool* done);
 
   const std::size_t index_;
+  std::uint16_t data_port_ = 0;
   std::unique_ptr<NbdFrontend> frontend_;
+  std::unique_ptr<MemberPorts> ports_;
+  std::unique_ptr<VolumeHost> volumes_;
+  std::unique_ptr<engine::ReplicaServer> replica_server_;
   std::vector<std::unique_ptr<PoolHost>> pools_;
+  io::Gate gate_;
   std::unique_ptr<ReactorThread> thread_;  // last: its thread ends before what it works on dies
 };
 

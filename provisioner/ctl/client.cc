@@ -60,9 +60,9 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& socke
                                                         std::chrono::seconds timeout) {
   absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = rpc::ConnectUnix(socket);
   if (!channel.ok()) {
-    return absl::Status(channel.status().code(),
-                        absl::StrCat("cannot reach keelson-blockstore: ",
-                                     channel.status().message(), " (--socket, KEELSON_SOCKET)"));
+    return absl::Status(
+        channel.status().code(),
+        absl::StrCat("cannot reach keelson-blockstore: ", std::string(channel.status().message())));
   }
   auto connection = std::make_unique<Connection>();
   connection->socket = socket;
@@ -127,6 +127,31 @@ absl::StatusOr<v1::AttachVolumeResponse> Client::AttachVolume(
 absl::StatusOr<v1::DetachVolumeResponse> Client::DetachVolume(
     const v1::DetachVolumeRequest& request) {
   return connection_->Call(&Stub::DetachVolume, request);
+}
+absl::StatusOr<v1::GetVolumeStatusResponse> Client::GetVolumeStatus(
+    const v1::GetVolumeStatusRequest& request) {
+  return connection_->Call(&Stub::GetVolumeStatus, request);
+}
+absl::StatusOr<v1::GetNodeResponse> Client::GetNode() {
+  return connection_->Call(&Stub::GetNode, v1::GetNodeRequest());
+}
+absl::StatusOr<v1::CreateReplicaResponse> Client::CreateReplica(
+    const v1::CreateReplicaRequest& request) {
+  return connection_->Call(&Stub::CreateReplica, request);
+}
+absl::StatusOr<v1::DeleteReplicaResponse> Client::DeleteReplica(
+    const v1::DeleteReplicaRequest& request) {
+  return connection_->Call(&Stub::DeleteReplica, request);
+}
+absl::StatusOr<v1::ListReplicasResponse> Client::ListReplicas() {
+  return connection_->Call(&Stub::ListReplicas, v1::ListReplicasRequest());
+}
+absl::StatusOr<v1::AddReplicaResponse> Client::AddReplica(const v1::AddReplicaRequest& request) {
+  return connection_->Call(&Stub::AddReplica, request);
+}
+absl::StatusOr<v1::RemoveReplicaResponse> Client::RemoveReplica(
+    const v1::RemoveReplicaRequest& request) {
+  return connection_->Call(&Stub::RemoveReplica, request);
 }
 
 }  // namespace keelson::ctl

@@ -39,6 +39,15 @@ class Client {
   absl::StatusOr<v1::GrowVolumeResponse> GrowVolume(const v1::GrowVolumeRequest& request);
   absl::StatusOr<v1::AttachVolumeResponse> AttachVolume(const v1::AttachVolumeRequest& request);
   absl::StatusOr<v1::DetachVolumeResponse> DetachVolume(const v1::DetachVolumeRequest& request);
+  absl::StatusOr<v1::GetVolumeStatusResponse> GetVolumeStatus(
+      const v1::GetVolumeStatusRequest& request);
+
+  absl::StatusOr<v1::GetNodeResponse> GetNode();
+  absl::StatusOr<v1::CreateReplicaResponse> CreateReplica(const v1::CreateReplicaRequest& request);
+  absl::StatusOr<v1::DeleteReplicaResponse> DeleteReplica(const v1::DeleteReplicaRequest& request);
+  absl::StatusOr<v1::ListReplicasResponse> ListReplicas();
+  absl::StatusOr<v1::AddReplicaResponse> AddReplica(const v1::AddReplicaRequest& request);
+  absl::StatusOr<v1::RemoveReplicaResponse> RemoveReplica(const v1::RemoveReplicaRequest& request);
 
  private:
   struct Connection;  // keeps gRPC's headers out of this one

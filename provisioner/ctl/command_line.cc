@@ -1,12 +1,15 @@
 #include "provisioner/ctl/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <map>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "proto/rpc/size_text.h"
+#include "provisioner/ctl/cluster_commands.h"
 #include "provisioner/ctl/commands.h"
 #include "provisioner/ctl/offline.h"
 
@@ -21,6 +24,9 @@ struct Run {
   Settings settings;
   PoolArguments pool;
   VolumeArguments volume;
+  ClusterArguments cluster;
+  std::vector<std::string> nodes;  // NAME=SOCKET
+  bool socket_given = false;
   std::ostream* out = nullptr;
   absl::Status status;
 };
@@ -35,12 +41,66 @@ const CLI::Validator kSize(
     },
     "SIZE");
 
-void AddSettings(CLI::App* app, Settings* settings) {
+// Nodes are meant unless one daemon's socket was named: --node, --socket and KEELSON_SOCKET win
+// over KEELSON_NODES.
+bool UsesNodes(const Run& run) { return !run.nodes.empty(); }
+
+absl::StatusOr<Cluster> MakeCluster(const Run& run) {
+  absl::StatusOr<std::map<std::string, std::string>> nodes = ParseNodes(run.nodes);
+  if (!nodes.ok()) return nodes.status();
+  if (nodes->empty()) {
+    return absl::InvalidArgumentError(
+        "this needs the nodes: --node NAME=SOCKET for each, or KEELSON_NODES=NAME=SOCKET,...");
+  }
+  return Cluster(*std::move(nodes), std::chrono::seconds(run.settings.timeout_seconds));
+}
+
+// Calls `command` with the cluster.
+template <typename Command>
+void OnCluster(Run* run, Command command) {
+  const absl::StatusOr<Cluster> cluster = MakeCluster(*run);
+  run->cluster.name = run->volume.name;
+  run->cluster.size_bytes = run->volume.size_bytes;
+  run->cluster.read_only = run->volume.read_only;
+  run->status = cluster.ok() ? command(*cluster) : cluster.status();
+}
+
+// Calls `command`, which talks to one daemon, with that of --socket or the one that serves the
+// volume.
+template <typename Command>
+void OnServingNode(Run* run, Command command) {
+  if (UsesNodes(*run)) {
+    const absl::StatusOr<Cluster> cluster = MakeCluster(*run);
+    const absl::StatusOr<std::string> socket =
+        cluster.ok() ? ServingSocket(*cluster, run->volume.name) : cluster.status();
+    if (!socket.ok()) {
+      run->status = socket.status();
+      return;
+    }
+    run->settings.socket = *socket;
+  }
+  run->status = command();
+}
+
+// After parsing, before the command: whether nodes or one daemon are meant.
+void ChooseNodes(Run* run) {
+  const char* environment = std::getenv("KEELSON_NODES");
+  if (!run->nodes.empty() || run->socket_given || environment == nullptr) return;
+  run->nodes = absl::StrSplit(environment, ',', absl::SkipEmpty());
+}
+
+void AddSettings(CLI::App* app, Run* run) {
+  Settings* settings = &run->settings;
   static const std::map<std::string, Output> kOutputs = {{"table", Output::kTable},
                                                          {"json", Output::kJson}};
   app->add_option("--socket", settings->socket, "The daemon's socket")
       ->envname("KEELSON_SOCKET")
+      ->each([run](const std::string&) { run->socket_given = true; })
       ->capture_default_str();
+  app->add_option("--node", run->nodes,
+                  "NAME=SOCKET of a node's daemon; repeated. KEELSON_NODES=a=SOCKET,b=SOCKET "
+                  "does the same")
+      ->allow_extra_args(false);
   app->add_option("--output,-o", settings->output, "table or json")
       ->transform(CLI::CheckedTransformer(kOutputs))
       ->default_str("table");
@@ -92,26 +152,34 @@ void AddSnapshotCommands(CLI::App* volume, Run* run) {
   VolumeArguments& arguments = run->volume;
   CLI::App* snapshot = AddNamed(volume, "snapshot", "Take a snapshot", run);
   snapshot->add_option("SNAPSHOT", arguments.snapshot, "Its name")->required();
-  snapshot->callback([run] { run->status = CreateSnapshot(run->settings, run->volume, run->out); });
+  snapshot->callback([run] {
+    OnServingNode(run, [run] { return CreateSnapshot(run->settings, run->volume, run->out); });
+  });
 
   AddNamed(volume, "snapshots", "List a volume's snapshots", run)->callback([run] {
-    run->status = ListSnapshots(run->settings, run->volume, run->out);
+    OnServingNode(run, [run] { return ListSnapshots(run->settings, run->volume, run->out); });
   });
 
   CLI::App* remove = AddNamed(volume, "snapshot-delete", "Delete a snapshot", run);
   remove->add_option("SNAPSHOT", arguments.snapshot, "Its name")->required();
-  remove->callback([run] { run->status = DeleteSnapshot(run->settings, run->volume); });
+  remove->callback(
+      [run] { OnServingNode(run, [run] { return DeleteSnapshot(run->settings, run->volume); }); });
 
   CLI::App* clone = volume->add_subcommand("clone", "Make a volume that begins as a snapshot");
   clone->add_option("SOURCE", arguments.source, "VOLUME@SNAPSHOT")->required();
   clone->add_option("NAME", arguments.name, "The new volume")->required();
   clone->add_option("--size", arguments.size_bytes, "Its size, if it is to be larger")
       ->transform(kSize);
-  clone->callback([run] { run->status = CloneVolume(run->settings, run->volume, run->out); });
+  clone->callback([run] {
+    run->status = UsesNodes(*run) ? absl::UnimplementedError(
+                                        "volumes with copies on several nodes cannot be "
+                                        "cloned yet; name one daemon with --socket")
+                                  : CloneVolume(run->settings, run->volume, run->out);
+  });
 }
 
 void AddVolumeCommands(CLI::App* app, Run* run) {
-  CLI::App* volume = app->add_subcommand("volume", "The volumes in the pools of this node");
+  CLI::App* volume = app->add_subcommand("volume", "The volumes of this node, or of the nodes");
   volume->require_subcommand(1);
   VolumeArguments& arguments = run->volume;
 
@@ -119,25 +187,109 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
   create->add_option("--size", arguments.size_bytes, "Its size")->transform(kSize)->required();
   create->add_option("--pool", arguments.pool,
                      "Id or directory; without it, the pool with the most free space");
-  create->callback([run] { run->status = CreateVolume(run->settings, run->volume, run->out); });
+  create
+      ->add_option("--replicas", run->cluster.replicas,
+                   "Copies, each on another node (with --node)")
+      ->check(CLI::Range(std::size_t{1}, kCopiesMax));
+  create->callback([run, create] {
+    if (!UsesNodes(*run) && create->count("--replicas") == 0) {
+      run->status = CreateVolume(run->settings, run->volume, run->out);
+    } else if (!run->volume.pool.empty()) {
+      run->status = absl::InvalidArgumentError("--pool goes with --socket, not with nodes");
+    } else {
+      OnCluster(run, [run](const Cluster& cluster) {
+        return CreateOnNodes(cluster, run->cluster, run->settings.output, run->out);
+      });
+    }
+  });
 
   volume->add_subcommand("list", "List the volumes")->callback([run] {
-    run->status = ListVolumes(run->settings, run->out);
+    if (!UsesNodes(*run)) {
+      run->status = ListVolumes(run->settings, run->out);
+      return;
+    }
+    OnCluster(run, [run](const Cluster& cluster) {
+      return ListOnNodes(cluster, run->settings.output, run->out);
+    });
   });
   AddNamed(volume, "delete", "Delete a detached volume and its snapshots", run)->callback([run] {
-    run->status = DeleteVolume(run->settings, run->volume);
+    if (!UsesNodes(*run)) {
+      run->status = DeleteVolume(run->settings, run->volume);
+      return;
+    }
+    OnCluster(run,
+              [run](const Cluster& cluster) { return DeleteFromNodes(cluster, run->cluster); });
   });
   AddSnapshotCommands(volume, run);
 
   CLI::App* grow = AddNamed(volume, "grow", "Make a volume larger", run);
   grow->add_option("--size", arguments.size_bytes, "Its new size")->transform(kSize)->required();
-  grow->callback([run] { run->status = GrowVolume(run->settings, run->volume, run->out); });
+  grow->callback([run] {
+    OnServingNode(run, [run] { return GrowVolume(run->settings, run->volume, run->out); });
+  });
 
   CLI::App* attach = AddNamed(volume, "attach", "Serve a volume; prints its NBD URI", run);
   attach->add_flag("--read-only", arguments.read_only, "Refuse writes");
-  attach->callback([run] { run->status = AttachVolume(run->settings, run->volume, run->out); });
+  CLI::Option* on =
+      attach->add_option("--on", run->cluster.on, "The node that is to serve it (with --node)");
+  attach->add_flag("--force", run->cluster.force, "Take it over from the node that serves it")
+      ->needs(on);
+  attach->callback([run] {
+    if (!UsesNodes(*run) && run->cluster.on.empty()) {
+      run->status = AttachVolume(run->settings, run->volume, run->out);
+    } else if (run->cluster.on.empty()) {
+      run->status = absl::InvalidArgumentError("--on says which of the nodes is to serve it");
+    } else {
+      OnCluster(run, [run](const Cluster& cluster) {
+        return AttachOnNode(cluster, run->cluster, run->settings.output, run->out);
+      });
+    }
+  });
   AddNamed(volume, "detach", "Stop serving a volume", run)->callback([run] {
-    run->status = DetachVolume(run->settings, run->volume);
+    if (!UsesNodes(*run)) {
+      run->status = DetachVolume(run->settings, run->volume);
+      return;
+    }
+    OnCluster(run,
+              [run](const Cluster& cluster) { return DetachFromNodes(cluster, run->cluster); });
+  });
+  AddNamed(volume, "status", "How the members of a volume are (with --node)", run)->callback([run] {
+    OnCluster(run, [run](const Cluster& cluster) {
+      return ShowStatus(cluster, run->cluster, run->settings.output, run->out);
+    });
+  });
+}
+
+void AddReplicaCommands(CLI::App* app, Run* run) {
+  AddNamed(app, "why", "What a volume waits for, in a sentence (with --node)", run)
+      ->callback([run] {
+        OnCluster(run, [run](const Cluster& cluster) {
+          return ShowWhy(cluster, run->cluster, run->settings.output, run->out);
+        });
+      });
+  CLI::App* replica = app->add_subcommand("replica", "The copies of an attached volume");
+  replica->require_subcommand(1);
+  CLI::App* add = AddNamed(replica, "add", "Make a further copy; copying goes on behind", run);
+  add->add_option("--on", run->cluster.on, "The node that is to have it")->required();
+  add->callback([run] {
+    OnCluster(run,
+              [run](const Cluster& cluster) { return AddReplicaOnNode(cluster, run->cluster); });
+  });
+  CLI::App* remove = AddNamed(replica, "remove", "Give up a copy, and delete it", run);
+  remove->add_option("--on", run->cluster.on, "The node that has it")->required();
+  remove->callback([run] {
+    OnCluster(run, [run](const Cluster& cluster) {
+      return RemoveReplicaFromNode(cluster, run->cluster);
+    });
+  });
+  CLI::App* replace =
+      AddNamed(replica, "replace", "Move a copy: add, wait until it has everything, remove", run);
+  replace->add_option("--from", run->cluster.from, "The node that has it; may be dead")->required();
+  replace->add_option("--to", run->cluster.to, "The node that is to have it")->required();
+  replace->callback([run] {
+    OnCluster(run, [run](const Cluster& cluster) {
+      return ReplaceReplica(cluster, run->cluster, run->settings.output, run->out);
+    });
   });
 }
 
@@ -169,9 +321,11 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream* out, std::os
   });
   app.require_subcommand(1);
   app.fallthrough();  // --output and --socket may stand behind the command, too
-  AddSettings(&app, &run.settings);
+  AddSettings(&app, &run);
+  app.parse_complete_callback([&run] { ChooseNodes(&run); });
   AddPoolCommands(&app, &run);
   AddVolumeCommands(&app, &run);
+  AddReplicaCommands(&app, &run);
   AddBench(&app, &run);
   try {
     app.parse(argc, argv);

@@ -13,7 +13,11 @@ namespace keelson::ctl {
 namespace {
 
 absl::StatusOr<std::unique_ptr<Client>> Connect(const Settings& settings) {
-  return Client::Connect(settings.socket, std::chrono::seconds(settings.timeout_seconds));
+  absl::StatusOr<std::unique_ptr<Client>> client =
+      Client::Connect(settings.socket, std::chrono::seconds(settings.timeout_seconds));
+  if (client.ok()) return client;
+  return absl::Status(client.status().code(), absl::StrCat(std::string(client.status().message()),
+                                                           " (--socket, KEELSON_SOCKET)"));
 }
 
 // One call: connects, calls, and hands the answer to `use`.

@@ -43,6 +43,9 @@ TEST(CommandLineTest, AnswersWrongUsageWithOneLineAndTwo) {
   ExpectOneLine(Keelctl({"volume", "list", "--timeout", "0"}), 2);
   ExpectOneLine(Keelctl({"pool", "create", "d", "--size", "1g", "--device", "/dev/x"}), 2);
   ExpectOneLine(Keelctl({"no-such-command"}), 2);
+  ExpectOneLine(Keelctl({"volume", "create", "a", "--size", "1g", "--replicas", "6"}), 2);
+  ExpectOneLine(Keelctl({"volume", "attach", "a", "--force"}), 2);
+  ExpectOneLine(Keelctl({"replica", "replace", "a", "--from", "b"}), 2);
 }
 
 TEST(CommandLineTest, AnswersHelpAndVersionWithZero) {
@@ -56,6 +59,27 @@ TEST(CommandLineTest, SaysWhenNoDaemonAnswers) {
       Keelctl({"--socket", "/nonexistent/blockstore.sock", "volume", "list", "-o", "json"});
   ExpectOneLine(outcome, 1);
   EXPECT_NE(outcome.err.find("/nonexistent/blockstore.sock"), std::string::npos);
+}
+
+TEST(CommandLineTest, AsksForTheNodesWhereItNeedsThem) {
+  for (const std::vector<const char*>& words :
+       std::vector<std::vector<const char*>>{{"why", "v"},
+                                             {"volume", "status", "v"},
+                                             {"volume", "attach", "v", "--on", "a"},
+                                             {"replica", "add", "v", "--on", "a"}}) {
+    const Outcome outcome = Keelctl(words);
+    ExpectOneLine(outcome, 1);
+    EXPECT_NE(outcome.err.find("KEELSON_NODES"), std::string::npos) << outcome.err;
+  }
+  ExpectOneLine(Keelctl({"--node", "a", "volume", "list"}), 1);
+}
+
+TEST(CommandLineTest, TakesASocketBeforeTheNodesOfTheEnvironment) {
+  setenv("KEELSON_NODES", "a=/nonexistent/a.sock,b=/nonexistent/b.sock", 1);
+  EXPECT_NE(Keelctl({"volume", "list"}).out.find("node b does not answer"), std::string::npos);
+  const Outcome one = Keelctl({"--socket", "/nonexistent/c.sock", "volume", "list"});
+  unsetenv("KEELSON_NODES");
+  EXPECT_NE(one.err.find("c.sock"), std::string::npos) << one.err;
 }
 
 TEST(CommandLineTest, RefusesACloneSourceWithoutASnapshot) {

@@ -43,6 +43,12 @@ TEST(CommandLineTest, AnswersWrongUsageWithTwo) {
   const Outcome public_nbd = Blockstore({"--nbd-tcp", "0.0.0.0:10809"});
   EXPECT_EQ(public_nbd.code, 2);
   EXPECT_NE(public_nbd.err.find("loopback"), std::string::npos) << public_nbd.err;
+  EXPECT_EQ(Blockstore({"--data-listen", "localhost:1"}).code, 2);
+  EXPECT_EQ(Blockstore({"--data-address", "10.0.0.1:1"}).code, 2) << "without --data-listen";
+  EXPECT_EQ(Blockstore({"--data-listen", "10.0.0.1:1", "--data-address", "0.0.0.0:1"}).code, 2);
+  const Outcome everywhere = Blockstore({"--data-listen", "0.0.0.0:9760"});
+  EXPECT_EQ(everywhere.code, 2);
+  EXPECT_NE(everywhere.err.find("--data-address"), std::string::npos) << everywhere.err;
   EXPECT_EQ(Blockstore({"--help"}).code, 0);
   EXPECT_EQ(Blockstore({"--version"}).code, 0);
 }

@@ -1,0 +1,23 @@
+#pragma once
+// VolumeCounters: what the metrics show of an attached volume, copied on its reactor.
+
+#include <cstdint>
+#include <string>
+
+#include "blockstore/engine/engine.h"
+
+namespace keelson::service {
+
+struct VolumeCounters {
+  std::string volume;
+  engine::EngineCounters counters;
+  // Over all segments; witnesses are not counted.
+  std::uint64_t in_sync_members = 0;
+  std::uint64_t degraded_members = 0;  // have missed something
+  std::uint64_t resync_copied_bytes = 0;
+  std::uint64_t fenced = 0;  // segments that another engine has taken over
+
+  static VolumeCounters Of(const std::string& volume, engine::Engine* engine);
+};
+
+}  // namespace keelson::service

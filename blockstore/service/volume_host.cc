@@ -1,0 +1,211 @@
+#include "blockstore/service/volume_host.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "blockstore/io/log.h"
+#include "blockstore/io/status.h"
+#include "blockstore/service/replica_messages.h"
+
+namespace keelson::service {
+namespace {
+
+// How long clients may finish what they have asked for before the engine ends.
+constexpr std::int64_t kClientPatienceNanos = 2'000'000'000;
+constexpr std::int64_t kPollNanos = 10'000'000;
+
+std::int64_t UnixNanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+absl::StatusOr<replica::ConfiguredSnapshot> FindSnapshot(engine::Engine* engine,
+                                                         const std::string& volume,
+                                                         const std::string& name) {
+  for (replica::ConfiguredSnapshot& snapshot :
+       engine->segment(0).Status().configuration.snapshots) {
+    if (snapshot.name == name) return std::move(snapshot);
+  }
+  return absl::NotFoundError(absl::StrCat("volume '", volume, "' has no snapshot '", name, "'"));
+}
+
+}  // namespace
+
+absl::StatusOr<engine::Engine*> VolumeHost::Find(const std::string& name) const {
+  const auto found = attachments_.find(name);
+  if (found != attachments_.end()) return found->second.engine.get();
+  return absl::NotFoundError(absl::StrCat("volume '", name, "' is not attached on this node"));
+}
+
+absl::StatusOr<engine::SegmentEngine*> VolumeHost::FindSegment(const std::string& name,
+                                                               std::uint32_t segment) const {
+  ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  if (segment < engine->segment_count()) return &engine->segment(segment);
+  return absl::NotFoundError(absl::StrCat("volume '", name, "' has ", engine->segment_count(),
+                                          " segments, and none of number ", segment));
+}
+
+io::Task<absl::StatusOr<std::string>> VolumeHost::Attach(engine::AttachTarget target,
+                                                         bool read_only,
+                                                         std::int64_t attach_limit_ns) {
+  const std::string name = target.name;
+  if (const auto found = attachments_.find(name); found != attachments_.end()) {
+    const engine::Engine& present = *found->second.engine;
+    const bool serves =
+        present.health().ok() && present.epoch().attachment >= target.epoch.attachment;
+    if (serves && found->second.read_only == read_only) co_return frontend_->Uri(name);
+    if (serves) {
+      co_return absl::FailedPreconditionError(
+          absl::StrCat("volume '", name, "' is attached in the other mode; detach it first"));
+    }
+    const absl::Status ended = co_await Detach(name);
+    KEEL_LOG_INFO("event=attachment_replaced volume={} status=\"{}\"", name, ended.ToString());
+  }
+  const absl::Status taken = absl::FailedPreconditionError(absl::StrCat(
+      "a volume of the name '", name, "' is attached on this node already; detach that one first"));
+  if (frontend_->Find(name) != nullptr) co_return taken;
+  engine::EngineOptions options;
+  options.read_only = read_only;
+  options.segment.attach_limit_ns = attach_limit_ns;
+  absl::AnyInvocable<pool::Uuid()> make_id = [] { return pool::Uuid::Random(); };
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
+                      co_await engine::Engine::Attach(reactor_, ports_, std::move(target),
+                                                      std::move(make_id), options));
+  if (frontend_->Find(name) != nullptr) {
+    // Why it is not served is in `taken`; how the attachment ends adds nothing.
+    (void)co_await engine->Detach();
+    co_return taken;
+  }
+  frontend_->Add(name, engine.get());
+  attachments_[name] = Attachment{std::move(engine), read_only};
+  co_return frontend_->Uri(name);
+}
+
+io::Task<void> VolumeHost::DropClients(std::string name, bool* done) {
+  co_await frontend_->Remove(std::move(name));
+  *done = true;
+}
+
+io::Task<absl::Status> VolumeHost::Detach(std::string name) {
+  const auto found = attachments_.find(name);
+  if (found == attachments_.end()) co_return absl::OkStatus();
+  const std::unique_ptr<engine::Engine> engine = std::move(found->second.engine);
+  attachments_.erase(found);
+  bool dropped = false;
+  gate_.Spawn(DropClients(name, &dropped));
+  const std::int64_t limit_ns = reactor_->NowNanos() + kClientPatienceNanos;
+  while (!dropped && reactor_->NowNanos() < limit_ns) co_await reactor_->SleepFor(kPollNanos);
+  // What still waits for a member fails now, and then its client goes.
+  absl::Status status = co_await engine->Detach();
+  while (!dropped) co_await reactor_->SleepFor(kPollNanos);
+  co_return status;
+}
+
+io::Task<void> VolumeHost::Close() {
+  for (const auto& [name, attachment] : attachments_) {
+    const absl::Status status = co_await attachment.engine->Detach();
+    if (!status.ok()) {
+      KEEL_LOG_WARN("event=detach_failed volume={} error=\"{}\"", name,
+                    std::string(status.message()));
+    }
+  }
+  co_await gate_.Close();
+}
+
+io::Task<absl::Status> VolumeHost::AddMember(std::string name, std::uint32_t segment,
+                                             replica::Member member,
+                                             std::optional<replica::Member> witness) {
+  CO_ASSIGN_OR_RETURN(engine::SegmentEngine * engine, FindSegment(name, segment));
+  const replica::Configuration configuration = engine->Status().configuration;
+  if (configuration.Find(member.pool, member.replica) != nullptr) co_return absl::OkStatus();
+  const std::string replica = member.replica.ToString();
+  CO_RETURN_IF_ERROR(co_await engine->AddMember(std::move(member), witness ? &*witness : nullptr));
+  KEEL_LOG_INFO("event=member_added volume={} segment={} replica={}", name, segment, replica);
+  co_return absl::OkStatus();
+}
+
+io::Task<absl::Status> VolumeHost::RemoveMember(std::string name, std::uint32_t segment,
+                                                pool::ReplicaId replica,
+                                                std::optional<pool::ReplicaId> witness) {
+  CO_ASSIGN_OR_RETURN(engine::SegmentEngine * engine, FindSegment(name, segment));
+  CO_RETURN_IF_ERROR(co_await engine->RemoveMember(replica, witness ? &*witness : nullptr));
+  KEEL_LOG_INFO("event=member_removed volume={} segment={} replica={}", name, segment,
+                replica.ToString());
+  co_return absl::OkStatus();
+}
+
+io::Task<absl::StatusOr<v1::Volume>> VolumeHost::Grow(std::string name, std::uint64_t size_bytes) {
+  CO_ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  if (engine->size_bytes() != size_bytes) CO_RETURN_IF_ERROR(co_await engine->Grow(size_bytes));
+  KEEL_LOG_INFO("event=volume_grown volume={} size_bytes={}", name, size_bytes);
+  co_return Describe(name, attachments_.find(name)->second);
+}
+
+io::Task<absl::StatusOr<v1::Snapshot>> VolumeHost::CreateSnapshot(std::string name,
+                                                                  std::string snapshot) {
+  CO_ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  const absl::StatusOr<pool::SnapshotId> taken = co_await engine->Snapshot(snapshot, UnixNanos());
+  if (!taken.ok()) co_return taken.status();
+  KEEL_LOG_INFO("event=snapshot_created volume={} snapshot={}", name, snapshot);
+  CO_ASSIGN_OR_RETURN(const replica::ConfiguredSnapshot made, FindSnapshot(engine, name, snapshot));
+  co_return ToMessage(made);
+}
+
+io::Task<absl::Status> VolumeHost::DeleteSnapshot(std::string name, std::string snapshot) {
+  CO_ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  CO_ASSIGN_OR_RETURN(const replica::ConfiguredSnapshot found,
+                      FindSnapshot(engine, name, snapshot));
+  CO_RETURN_IF_ERROR(co_await engine->DeleteSnapshot(found.id));
+  KEEL_LOG_INFO("event=snapshot_deleted volume={} snapshot={}", name, snapshot);
+  co_return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<v1::Snapshot>> VolumeHost::Snapshots(const std::string& name) const {
+  ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  std::vector<v1::Snapshot> snapshots;
+  const replica::Configuration configuration = engine->segment(0).Status().configuration;
+  for (const replica::ConfiguredSnapshot& snapshot : configuration.snapshots) {
+    snapshots.push_back(ToMessage(snapshot));
+  }
+  return snapshots;
+}
+
+absl::StatusOr<v1::GetVolumeStatusResponse> VolumeHost::Status(const std::string& name) const {
+  ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  v1::GetVolumeStatusResponse status = DescribeEngine(name, engine);
+  status.set_uri(frontend_->Uri(name));
+  return status;
+}
+
+v1::Volume VolumeHost::Describe(const std::string& name, const Attachment& attachment) const {
+  const replica::Configuration configuration = attachment.engine->segment(0).Status().configuration;
+  v1::Volume volume;
+  volume.set_name(name);
+  volume.set_size_bytes(attachment.engine->size_bytes());
+  volume.set_snapshot_count(static_cast<std::uint32_t>(configuration.snapshots.size()));
+  volume.set_attached(true);
+  volume.set_read_only(attachment.read_only);
+  volume.set_uri(frontend_->Uri(name));
+  volume.set_error(std::string(attachment.engine->health().message()));
+  return volume;
+}
+
+std::vector<v1::Volume> VolumeHost::Volumes() const {
+  std::vector<v1::Volume> volumes;
+  for (const auto& [name, attachment] : attachments_) {
+    volumes.push_back(Describe(name, attachment));
+  }
+  return volumes;
+}
+
+std::vector<VolumeCounters> VolumeHost::Counters() const {
+  std::vector<VolumeCounters> counters;
+  for (const auto& [name, attachment] : attachments_) {
+    counters.push_back(VolumeCounters::Of(name, attachment.engine.get()));
+  }
+  return counters;
+}
+
+}  // namespace keelson::service

@@ -1,0 +1,79 @@
+#pragma once
+// VolumeHost: the volumes attached on a reactor by a target, that is with members that may be on
+// any node, and their engines. What PoolHost is for volumes with one local copy.
+//
+// Owned by a Shard, used on its reactor's thread only. The Node sees to it that one call that
+// changes something runs at a time for each volume; the others may come at any moment between two
+// awaits of it. Close before destruction.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "blockstore/engine/engine.h"
+#include "blockstore/io/gate.h"
+#include "blockstore/service/nbd_frontend.h"
+#include "blockstore/service/volume_counters.h"
+#include "proto/keelson/v1/blockstore.pb.h"
+
+namespace keelson::service {
+
+class VolumeHost {
+ public:
+  // All outlive this.
+  VolumeHost(io::Reactor* reactor, NbdFrontend* frontend, engine::PortFactory* ports)
+      : reactor_(reactor), frontend_(frontend), ports_(ports) {}
+
+  // The URI. Without effect when it is attached in this mode under the same or a higher attachment,
+  // and serves; an attachment that has ended in errors, or is lower, is ended first.
+  // FAILED_PRECONDITION: attached in the other mode, or another volume of this name is. Else errors
+  // of Engine::Attach, for which it asks `attach_limit_ns` at most.
+  io::Task<absl::StatusOr<std::string>> Attach(engine::AttachTarget target, bool read_only,
+                                               std::int64_t attach_limit_ns);
+  // Ends the clients and the engine. Requests that wait for members that do not answer fail.
+  // OK when it is not attached.
+  io::Task<absl::Status> Detach(std::string name);
+
+  // The rest are NOT_FOUND when the volume is not attached here.
+  io::Task<absl::Status> AddMember(std::string name, std::uint32_t segment, replica::Member member,
+                                   std::optional<replica::Member> witness);
+  io::Task<absl::Status> RemoveMember(std::string name, std::uint32_t segment,
+                                      pool::ReplicaId replica,
+                                      std::optional<pool::ReplicaId> witness);
+  io::Task<absl::StatusOr<v1::Volume>> Grow(std::string name, std::uint64_t size_bytes);
+  io::Task<absl::StatusOr<v1::Snapshot>> CreateSnapshot(std::string name, std::string snapshot);
+  io::Task<absl::Status> DeleteSnapshot(std::string name, std::string snapshot);
+  absl::StatusOr<std::vector<v1::Snapshot>> Snapshots(const std::string& name) const;
+  absl::StatusOr<v1::GetVolumeStatusResponse> Status(const std::string& name) const;
+
+  std::vector<v1::Volume> Volumes() const;
+  std::vector<VolumeCounters> Counters() const;
+  // Ends every attachment. The frontend's clients have been told to go.
+  io::Task<void> Close();
+
+ private:
+  struct Attachment {
+    std::unique_ptr<engine::Engine> engine;
+    bool read_only = false;
+  };
+
+  absl::StatusOr<engine::Engine*> Find(const std::string& name) const;
+  absl::StatusOr<engine::SegmentEngine*> FindSegment(const std::string& name,
+                                                     std::uint32_t segment) const;
+  v1::Volume Describe(const std::string& name, const Attachment& attachment) const;
+  io::Task<void> DropClients(std::string name, bool* done);
+
+  io::Reactor* reactor_;
+  NbdFrontend* frontend_;
+  engine::PortFactory* ports_;
+  std::map<std::string, Attachment, std::less<>> attachments_;
+  io::Gate gate_;
+};
+
+}  // namespace keelson::service

@@ -1,0 +1,54 @@
+#pragma once
+// The commands of keelctl on volumes that live on several nodes. Until there is a provisioner these
+// decide who the members are, and mint attachments. They print to `out` and return an error, or OK.
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "provisioner/ctl/cluster.h"
+#include "provisioner/ctl/commands.h"
+#include "provisioner/ctl/placement.h"
+
+namespace keelson::ctl {
+
+struct ClusterArguments {
+  std::string name;
+  std::uint64_t size_bytes = 0;
+  std::size_t replicas = 1;
+  std::string on;    // a node
+  std::string from;  // and these, of `replica replace`
+  std::string to;
+  bool force = false;
+  bool read_only = false;
+};
+
+absl::Status CreateOnNodes(const Cluster& cluster, const ClusterArguments& arguments, Output output,
+                           std::ostream* out);
+absl::Status AttachOnNode(const Cluster& cluster, const ClusterArguments& arguments, Output output,
+                          std::ostream* out);
+// From every node where it is attached, or to be resumed.
+absl::Status DetachFromNodes(const Cluster& cluster, const ClusterArguments& arguments);
+absl::Status DeleteFromNodes(const Cluster& cluster, const ClusterArguments& arguments);
+absl::Status ListOnNodes(const Cluster& cluster, Output output, std::ostream* out);
+absl::Status ShowStatus(const Cluster& cluster, const ClusterArguments& arguments, Output output,
+                        std::ostream* out);
+absl::Status ShowWhy(const Cluster& cluster, const ClusterArguments& arguments, Output output,
+                     std::ostream* out);
+
+// The socket of the node that serves the volume, for the commands of one daemon.
+absl::StatusOr<std::string> ServingSocket(const Cluster& cluster, const std::string& volume);
+
+// --- replica_commands.cc ---
+absl::Status AddReplicaOnNode(const Cluster& cluster, const ClusterArguments& arguments);
+absl::Status RemoveReplicaFromNode(const Cluster& cluster, const ClusterArguments& arguments);
+// Adds, waits until the copy has everything, removes. Goes on where an earlier call was ended.
+absl::Status ReplaceReplica(const Cluster& cluster, const ClusterArguments& arguments,
+                            Output output, std::ostream* out);
+
+// What both files need.
+std::string RandomId();
+v1::Member MemberAt(const Place& place, const std::string& replica_id, bool witness);
+
+}  // namespace keelson::ctl

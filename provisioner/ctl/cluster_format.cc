@@ -1,0 +1,194 @@
+#include "provisioner/ctl/cluster_format.h"
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "proto/rpc/size_text.h"
+
+namespace keelson::ctl {
+namespace {
+
+using nlohmann::json;
+
+std::string StateName(const v1::Member& member) {
+  if (member.witness()) return "witness";
+  switch (member.state()) {
+    case v1::MEMBER_STATE_IN_SYNC:
+      return "in-sync";
+    case v1::MEMBER_STATE_SYNCING:
+      return "syncing";
+    case v1::MEMBER_STATE_OUT:
+      return "out";
+    default:
+      return "unknown";
+  }
+}
+
+const v1::MemberStatus* StatusOf(const VolumeView& volume, const PlacedMember& placed) {
+  if (!volume.status) return nullptr;
+  for (const v1::SegmentStatus& segment : volume.status->segments()) {
+    for (const v1::MemberStatus& member : segment.members()) {
+      if (member.member().replica_id() == placed.member.replica_id()) return &member;
+    }
+  }
+  return nullptr;
+}
+
+// What to know about a member beside its state.
+std::string NoteOf(const VolumeView& volume, const PlacedMember& placed) {
+  const v1::MemberStatus* status = StatusOf(volume, placed);
+  if (status != nullptr && status->member().state() == v1::MEMBER_STATE_SYNCING) {
+    return absl::StrCat(status->resync_regions_left(), " regions left, ",
+                        rpc::HumanSize(status->resync_copied_bytes()), " copied");
+  }
+  if (status != nullptr && !status->problem().empty()) return status->problem();
+  if (status != nullptr) return status->connected() ? "connected" : "not connected";
+  if (placed.node.empty()) return "its node does not answer";
+  if (!placed.replica) return "its replica is not there";
+  if (!placed.replica->has_configuration()) return "its record is unreadable";
+  if (placed.replica->restarted()) return "its machine or pool restarted since";
+  return "answers";
+}
+
+std::string StateOf(const VolumeView& volume) {
+  if (!volume.serving_node.empty()) {
+    return absl::StrCat(volume.status->error().empty() ? "attached on " : "ended on ",
+                        volume.serving_node, volume.status->read_only() ? " read-only" : "");
+  }
+  if (!volume.resuming_node.empty()) return absl::StrCat("to resume on ", volume.resuming_node);
+  return volume.session_nodes.empty() ? "detached" : "in use elsewhere";
+}
+
+std::size_t InSync(const VolumeView& volume) {
+  std::size_t count = 0;
+  for (const v1::Member& member : volume.configuration.members()) {
+    if (member.state() == v1::MEMBER_STATE_IN_SYNC) ++count;
+  }
+  return count;
+}
+
+json ToJson(const VolumeView& volume) {
+  json members = json::array();
+  for (const PlacedMember& placed : volume.members) {
+    const v1::MemberStatus* status = StatusOf(volume, placed);
+    members.push_back(
+        {{"node", placed.node},
+         {"pool_id", placed.member.pool_id()},
+         {"replica_id", placed.member.replica_id()},
+         {"address", placed.member.address()},
+         {"witness", placed.member.witness()},
+         {"state", StateName(placed.member)},
+         {"connected", status != nullptr && status->connected()},
+         {"problem", status != nullptr ? status->problem() : ""},
+         {"resync_regions_left", status != nullptr ? status->resync_regions_left() : 0},
+         {"resync_copied_bytes", status != nullptr ? status->resync_copied_bytes() : 0}});
+  }
+  std::string waiting_for;
+  if (volume.status) {
+    for (const v1::SegmentStatus& segment : volume.status->segments()) {
+      if (waiting_for.empty()) waiting_for = segment.waiting_for();
+    }
+  }
+  return {{"name", volume.name},
+          {"volume_id", volume.volume_id},
+          {"size_bytes", volume.configuration.size_bytes()},
+          {"copies", volume.copies()},
+          {"in_sync", InSync(volume)},
+          {"state", StateOf(volume)},
+          {"attached_on", volume.serving_node},
+          {"attachment", volume.status ? volume.status->attachment() : volume.promised},
+          {"uri", volume.status ? volume.status->uri() : ""},
+          {"error", volume.status ? volume.status->error() : ""},
+          {"waiting_for", waiting_for},
+          {"silent_nodes", volume.silent_nodes},
+          {"members", members}};
+}
+
+void PrintJson(const json& value, std::ostream* out) {
+  *out << value.dump(2, ' ', false, json::error_handler_t::replace) << "\n";
+}
+
+// As the volume is listed: what Ask found of each node's attached volumes stands for its status.
+VolumeView ListedView(const std::vector<NodeAnswer>& nodes, VolumeView view) {
+  for (const NodeAnswer& node : nodes) {
+    for (const v1::Volume& volume : node.volumes) {
+      if (volume.name() != view.name || !volume.attached()) continue;
+      view.serving_node = node.name;
+      view.status.emplace();
+      view.status->set_uri(volume.uri());
+      view.status->set_error(volume.error());
+      view.status->set_read_only(volume.read_only());
+      if (volume.error().empty()) return view;
+    }
+  }
+  return view;
+}
+
+}  // namespace
+
+void PrintStatus(Output output, const VolumeView& volume, std::ostream* out) {
+  if (output == Output::kJson) {
+    PrintJson(ToJson(volume), out);
+    return;
+  }
+  *out << volume.name << ": " << rpc::HumanSize(volume.configuration.size_bytes()) << ", "
+       << InSync(volume) << " of " << volume.copies() << " copies in sync, " << StateOf(volume)
+       << "\n";
+  if (volume.status && !volume.status->uri().empty()) *out << volume.status->uri() << "\n";
+  std::vector<std::vector<std::string>> rows = {{"NODE", "STATE", "ADDRESS", "REPLICA", "NOTE"}};
+  for (const PlacedMember& placed : volume.members) {
+    rows.push_back({placed.node.empty() ? "?" : placed.node, StateName(placed.member),
+                    placed.member.address().empty() ? "-" : placed.member.address(),
+                    placed.member.replica_id(), NoteOf(volume, placed)});
+  }
+  for (const PlacedMember& placed : volume.leftovers) {
+    rows.push_back({placed.node, "no member", "-", placed.member.replica_id(), "left over"});
+  }
+  *out << FormatTable(rows);
+}
+
+void PrintVolumes(Output output, const std::vector<NodeAnswer>& nodes,
+                  const std::map<std::string, VolumeView>& contested, std::ostream* out) {
+  json list = json::array();
+  std::vector<std::vector<std::string>> rows = {{"NAME", "SIZE", "COPIES", "IN SYNC", "STATE"}};
+  for (const std::string& name : VolumeNames(nodes)) {
+    const absl::StatusOr<VolumeView> found = FindVolume(nodes, name);
+    if (!found.ok()) {
+      list.push_back({{"name", name}, {"error", std::string(found.status().message())}});
+      rows.push_back({name, "-", "-", "-", std::string(found.status().message())});
+      continue;
+    }
+    const auto asked = contested.find(name);
+    const VolumeView volume = asked != contested.end() ? asked->second : ListedView(nodes, *found);
+    list.push_back(ToJson(volume));
+    rows.push_back({name, rpc::HumanSize(volume.configuration.size_bytes()),
+                    absl::StrCat(volume.copies()), absl::StrCat(InSync(volume)), StateOf(volume)});
+  }
+  if (output == Output::kJson) {
+    PrintJson(list, out);
+    return;
+  }
+  *out << FormatTable(rows);
+  for (const NodeAnswer& node : nodes) {
+    if (node.status.ok()) continue;
+    *out << "node " << node.name << " does not answer: " << std::string(node.status.message())
+         << "\n";
+  }
+}
+
+void PrintWhy(Output output, const std::string& sentence, std::ostream* out) {
+  if (output == Output::kJson) {
+    PrintJson({{"why", sentence}}, out);
+  } else {
+    *out << sentence << "\n";
+  }
+}
+
+std::string FormatProgress(const std::string& node, const v1::MemberStatus& member) {
+  return absl::StrCat("node ", node, ": ", StateName(member.member()), ", ",
+                      member.resync_regions_left(), " regions of 4 MiB left, ",
+                      rpc::HumanSize(member.resync_copied_bytes()), " copied",
+                      member.problem().empty() ? "" : "; ", member.problem());
+}
+
+}  // namespace keelson::ctl

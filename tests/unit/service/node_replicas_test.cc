@@ -1,0 +1,172 @@
+// Replicas and attachments by a target, through a Node that holds all members itself.
+
+#include <gtest/gtest.h>
+
+#include "blockstore/pool/ids.h"
+#include "tests/unit/service/nbd_client.h"
+#include "tests/unit/service/node_fixture.h"
+
+namespace keelson::service {
+namespace {
+
+class NodeReplicasTest : public NodeFixture {
+ protected:
+  static constexpr std::uint64_t kSize = 8 * kMebi;
+
+  void SetUp() override {
+    NodeFixture::SetUp();
+    if (IsSkipped()) return;
+    for (const char* name : {"a", "b", "c"}) ASSERT_TRUE(CreatePool(name).ok());
+    for (const v1::Pool& pool : Pools()) members_.push_back(MemberIn(pool));
+  }
+
+  static v1::Member MemberIn(const v1::Pool& pool) {
+    v1::Member member;
+    member.set_pool_id(pool.id());
+    member.set_replica_id(pool::Uuid::Random().ToString());
+    member.set_incarnation(pool.incarnation());
+    member.set_state(v1::MEMBER_STATE_IN_SYNC);
+    return member;
+  }
+  absl::Status CreateReplica(const v1::Member& member, std::size_t count) {
+    v1::CreateReplicaRequest request;
+    request.set_volume_id(volume_id_);
+    request.set_volume("vol");
+    request.set_replica_id(member.replica_id());
+    request.set_pool(member.pool_id());
+    request.set_size_bytes(kSize);
+    for (std::size_t i = 0; i < count; ++i) *request.add_members() = members_[i];
+    v1::CreateReplicaResponse response;
+    return node_->CreateReplica(request, &response);
+  }
+  absl::StatusOr<std::string> AttachTarget(std::uint64_t attachment) {
+    v1::AttachVolumeRequest request;
+    request.set_name("vol");
+    request.mutable_target()->set_volume_id(volume_id_);
+    request.mutable_target()->set_attachment(attachment);
+    v1::SegmentHint* hint = request.mutable_target()->add_segments();
+    for (const v1::Member& member : members_) *hint->add_members() = member;
+    v1::AttachVolumeResponse response;
+    const absl::Status status = node_->AttachVolume(request, &response);
+    if (!status.ok()) return status;
+    return response.uri();
+  }
+  v1::GetVolumeStatusResponse Status() {
+    v1::GetVolumeStatusRequest request;
+    request.set_name("vol");
+    v1::GetVolumeStatusResponse response;
+    const absl::Status status = node_->GetVolumeStatus(request, &response);
+    EXPECT_TRUE(status.ok()) << status;
+    return response;
+  }
+  std::vector<v1::Replica> Replicas() {
+    v1::ListReplicasResponse response;
+    EXPECT_TRUE(node_->ListReplicas({}, &response).ok());
+    return {response.replicas().begin(), response.replicas().end()};
+  }
+  void MakeThreeCopies() {
+    for (const v1::Member& member : members_) ASSERT_TRUE(CreateReplica(member, 3).ok());
+  }
+
+  const std::string volume_id_ = pool::Uuid::Random().ToString();
+  std::vector<v1::Member> members_;
+};
+INSTANTIATE_TEST_SUITE_P(DefaultBackend, NodeReplicasTest, testing::Values(io::Backend::kAuto));
+
+TEST_P(NodeReplicasTest, MakesAReplicaOnce) {
+  ASSERT_TRUE(CreateReplica(members_[0], 3).ok());
+  ASSERT_TRUE(CreateReplica(members_[0], 3).ok());
+  const std::vector<v1::Replica> replicas = Replicas();
+  ASSERT_EQ(replicas.size(), 1u);
+  EXPECT_EQ(replicas[0].volume(), "vol");
+  EXPECT_EQ(replicas[0].configuration().members_size(), 3);
+  EXPECT_FALSE(replicas[0].in_session());
+  EXPECT_FALSE(replicas[0].restarted());
+  EXPECT_TRUE(Volumes().empty()) << "a replica alone is no volume of this daemon";
+}
+
+TEST_P(NodeReplicasTest, ServesAVolumeOfThreeCopies) {
+  MakeThreeCopies();
+  const absl::StatusOr<std::string> uri = AttachTarget(1);
+  ASSERT_TRUE(uri.ok()) << uri.status();
+  EXPECT_EQ(*AttachTarget(1), *uri) << "asked again, it is attached already";
+  const std::unique_ptr<NbdClient> client = NbdClient::Connect(*uri);
+  ASSERT_NE(client, nullptr);
+  EXPECT_EQ(client->Write(0, std::string(4096, 'x')), 0);
+  const v1::GetVolumeStatusResponse status = Status();
+  EXPECT_TRUE(status.attached());
+  EXPECT_EQ(status.size_bytes(), kSize);
+  ASSERT_EQ(status.segments_size(), 1);
+  for (const v1::MemberStatus& member : status.segments(0).members()) {
+    EXPECT_TRUE(member.connected());
+    EXPECT_EQ(member.member().state(), v1::MEMBER_STATE_IN_SYNC);
+  }
+  EXPECT_TRUE(Snapshot("vol", "snap").ok());
+  EXPECT_EQ(Snapshots("vol"), std::vector<std::string>{"snap"});
+  EXPECT_TRUE(Grow("vol", 2 * kSize).ok());
+  EXPECT_EQ(Volumes().at(0).size_bytes(), 2 * kSize);
+  EXPECT_TRUE(DeleteSnapshot("vol", "snap").ok());
+  EXPECT_TRUE(Detach("vol").ok());
+}
+
+TEST_P(NodeReplicasTest, ChangesTheMembersOfAnAttachedVolume) {
+  ASSERT_TRUE(CreateReplica(members_[0], 1).ok());
+  const v1::Member added = members_[1];
+  ASSERT_TRUE(CreateReplica(added, 1).ok());
+  members_.resize(1);
+  v1::AddReplicaRequest add;
+  add.set_volume("vol");
+  *add.mutable_member() = added;
+  v1::AddReplicaResponse add_response;
+  EXPECT_TRUE(absl::IsNotFound(node_->AddReplica(add, &add_response))) << "not attached";
+  ASSERT_TRUE(AttachTarget(1).ok());
+  ASSERT_TRUE(node_->AddReplica(add, &add_response).ok());
+  EXPECT_EQ(Status().segments(0).members_size(), 2);
+  v1::RemoveReplicaRequest remove;
+  remove.set_volume("vol");
+  remove.set_replica_id(added.replica_id());
+  v1::RemoveReplicaResponse remove_response;
+  ASSERT_TRUE(node_->RemoveReplica(remove, &remove_response).ok());
+  EXPECT_EQ(Status().segments(0).members_size(), 1);
+  remove.set_replica_id("x");
+  EXPECT_TRUE(absl::IsInvalidArgument(node_->RemoveReplica(remove, &remove_response)));
+}
+
+TEST_P(NodeReplicasTest, KeepsADeletedReplicaOutOfASession) {
+  MakeThreeCopies();
+  ASSERT_TRUE(AttachTarget(1).ok());
+  v1::DeleteReplicaRequest request;
+  request.set_pool(members_[0].pool_id());
+  request.set_replica_id(members_[0].replica_id());
+  v1::DeleteReplicaResponse response;
+  EXPECT_TRUE(absl::IsFailedPrecondition(node_->DeleteReplica(request, &response)));
+  ASSERT_TRUE(Detach("vol").ok());
+  EXPECT_TRUE(node_->DeleteReplica(request, &response).ok());
+  EXPECT_TRUE(node_->DeleteReplica(request, &response).ok()) << "idempotent";
+  EXPECT_EQ(Replicas().size(), 2u);
+}
+
+TEST_P(NodeReplicasTest, RefusesTheNameOfAVolumeThatIsAttached) {
+  ASSERT_TRUE(CreatePool("d").ok());
+  ASSERT_TRUE(CreateVolume("vol", kSize, directory_.Child("d")).ok());
+  MakeThreeCopies();
+  ASSERT_TRUE(Attach("vol").ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(AttachTarget(1).status()));
+  ASSERT_TRUE(Detach("vol").ok());
+  ASSERT_TRUE(AttachTarget(2).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(Attach("vol").status()));
+}
+
+TEST_P(NodeReplicasTest, ForgetsADetachedTarget) {
+  MakeThreeCopies();
+  ASSERT_TRUE(AttachTarget(1).ok());
+  ASSERT_TRUE(Detach("vol").ok());
+  Restart();
+  v1::GetVolumeStatusRequest request;
+  request.set_name("vol");
+  v1::GetVolumeStatusResponse response;
+  EXPECT_TRUE(absl::IsNotFound(node_->GetVolumeStatus(request, &response)));
+}
+
+}  // namespace
+}  // namespace keelson::service

@@ -1,0 +1,77 @@
+#include "blockstore/service/node_state.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "tests/unit/service/temporary_directory.h"
+
+namespace keelson::service {
+namespace {
+
+RememberedAttachment Attachment(std::uint64_t number) {
+  RememberedAttachment attachment;
+  attachment.read_only = true;
+  attachment.restart = 4;
+  v1::AttachTarget& target = attachment.target;
+  target.set_volume_id(std::string(32, 'a'));
+  target.set_attachment(number);
+  target.set_segment_bytes(1 << 30);
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    v1::SegmentHint* hint = target.add_segments();
+    hint->set_segment(i);
+    v1::Member* member = hint->add_members();
+    member->set_pool_id(std::string(32, 'b'));
+    member->set_replica_id(std::string(32, 'c'));
+    member->set_address("[::1]:4711");
+    member->set_witness(i == 1);
+  }
+  return attachment;
+}
+
+TEST(NodeStateTest, RemembersAttachmentsAcrossAStart) {
+  const TemporaryDirectory directory;
+  const RememberedAttachment attachment = Attachment(std::uint64_t{1} << 60);
+  {
+    NodeState state(directory.path());
+    ASSERT_TRUE(state.AddPool("/pool").ok());
+    ASSERT_TRUE(state.Remember("vol", attachment).ok());
+    ASSERT_TRUE(state.Remember("other", Attachment(2)).ok());
+    ASSERT_TRUE(state.Forget("other").ok());
+    ASSERT_TRUE(state.Forget("never there").ok());
+  }
+  NodeState state(directory.path());
+  ASSERT_TRUE(state.Load().ok());
+  EXPECT_EQ(state.attachments().size(), 1u);
+  const std::optional<RememberedAttachment> found = state.FindAttachment("vol");
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->target.SerializeAsString(), attachment.target.SerializeAsString());
+  EXPECT_EQ(found->restart, 4u);
+  EXPECT_TRUE(found->read_only);
+  EXPECT_EQ(state.pools(), std::vector<std::string>{"/pool"});
+}
+
+TEST(NodeStateTest, ReadsAFileFromBeforeThereWereAttachments) {
+  const TemporaryDirectory directory;
+  std::ofstream(directory.Child("pools.json")) << R"({"version": 1, "pools": ["/pool"]})";
+  NodeState state(directory.path());
+  ASSERT_TRUE(state.Load().ok());
+  EXPECT_TRUE(state.attachments().empty());
+  EXPECT_EQ(state.pools().size(), 1u);
+}
+
+TEST(NodeStateTest, SaysWhenAnAttachmentCannotBeUnderstood) {
+  const TemporaryDirectory directory;
+  for (const char* attachments :
+       {"3", R"({"vol": 3})", R"({"vol": {}})",
+        R"({"vol": {"read_only": false, "restart": "x", "volume_id": "", "attachment": 1,
+                    "segment_bytes": 0, "segments": []}})"}) {
+    std::ofstream(directory.Child("pools.json"))
+        << R"({"version": 2, "attachments": )" << attachments << "}";
+    NodeState state(directory.path());
+    EXPECT_TRUE(absl::IsDataLoss(state.Load())) << attachments;
+  }
+}
+
+}  // namespace
+}  // namespace keelson::service
