@@ -188,7 +188,7 @@ io::Task<absl::Status> Segment::EnsureReconciled(std::uint64_t offset, std::uint
 }
 
 void Segment::StartReconcile() {
-  if (reconcile_running_ || unreconciled_.empty() || closing_ || !health_.ok()) return;
+  if (reconcile_running_ || unreconciled_.empty() || !health_.ok()) return;
   reconcile_running_ = true;
   if (!gate_.Spawn(ReconcileAll())) reconcile_running_ = false;
 }
@@ -197,19 +197,22 @@ io::Task<void> Segment::ReconcileAll() {
   co_await reactor_->Yield();
   KEEL_LOG_INFO("event=reconcile_started volume={} segment={} regions={}", in_force_.volume_name,
                 in_force_.segment, unreconciled_.size());
-  while (!unreconciled_.empty() && health_.ok() && !closing_) {
+  // Also while the attachment is being ended: its last generation is clean only after this.
+  while (!unreconciled_.empty() && health_.ok()) {
     const std::uint32_t region = *unreconciled_.begin();
     absl::Status status = co_await ReconcileRegion(region);
     if (!status.ok() && health_.ok()) {
       KEEL_LOG_WARN("event=reconcile_waits volume={} region={} reason=\"{}\"",
                     in_force_.volume_name, region, std::string(status.message()));
       const std::int64_t until_ns = reactor_->NowNanos() + options_.reconnect_interval_ns;
-      while (health_.ok() && !closing_ && reactor_->NowNanos() < until_ns) {
+      while (health_.ok() && reactor_->NowNanos() < until_ns) {
         co_await WaitUntil(until_ns);
       }
     }
   }
   reconcile_running_ = false;
+  // A generation that becomes clean now keeps the next attachment from doing this again.
+  if (unreconciled_.empty()) ArmRoll();
   changed_.WakeAll();
 }
 

@@ -150,6 +150,21 @@ TEST_F(SegmentTest, MakesCopiesEqualAfterAnEngineDiedInMidWrite) {
   for (std::size_t member = 0; member < 3; ++member) EXPECT_EQ(ReadAt(member, 5), found) << member;
 }
 
+TEST_F(SegmentTest, ADetachRightAfterACrashReconcilesFirstAndIsClean) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  ASSERT_TRUE(WriteAt(1, 5, 'x').ok());
+  Abandon();
+  Attach();
+  EXPECT_EQ(segment_->Status().regions_to_reconcile, 1u);
+  const absl::Status closed = Must(segment_->Close());
+  EXPECT_TRUE(closed.ok()) << closed;
+  segment_.reset();
+  Attach();
+  EXPECT_EQ(segment_->Status().regions_to_reconcile, 0u);
+}
+
 TEST_F(SegmentTest, SealsASnapshotOnEveryMember) {
   Make(3);
   Attach();
