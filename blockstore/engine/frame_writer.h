@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
-#include "blockstore/engine/parking.h"
+#include "blockstore/io/parking.h"
 #include "blockstore/io/reactor.h"
 #include "blockstore/io/stream.h"
 #include "blockstore/io/task.h"
@@ -79,7 +79,7 @@ class FrameWriter {
   std::int64_t timeout_ns_;
   const Returned returned_;
   void* const owner_;
-  Parking work_;
+  io::Parking work_;
   Queue ready_;
   Queue batch_;  // being sent
   std::array<iovec, kPartsPerFrame * kFramesPerWrite> parts_;

@@ -18,10 +18,10 @@
 #include "absl/status/status.h"
 #include "blockstore/engine/frame_reader.h"
 #include "blockstore/engine/frame_writer.h"
-#include "blockstore/engine/parking.h"
 #include "blockstore/engine/replica_server.h"
 #include "blockstore/io/buffer_pool.h"
 #include "blockstore/io/gate.h"
+#include "blockstore/io/parking.h"
 #include "blockstore/io/reactor.h"
 #include "blockstore/io/stream.h"
 #include "blockstore/replica/replica_port.h"
@@ -118,7 +118,7 @@ class ReplicaConnection {
   std::uint32_t in_flight_ = 0;
   std::vector<std::unique_ptr<Request>> requests_;
   Request* free_ = nullptr;
-  Parking changed_;  // the reading loop: a request was released, or Shutdown
+  io::Parking changed_;  // the reading loop: a request was released, or Shutdown
 };
 
 }  // namespace keelson::engine

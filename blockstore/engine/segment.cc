@@ -229,21 +229,14 @@ io::Task<absl::Status> Segment::Flush() {
       const std::int64_t deadline_ns = Deadline();
       co_await FanOut(
           &legs, [deadline_ns](replica::ReplicaPort* port) { return port->Flush(deadline_ns); });
-      bool another = false;
       for (const Leg& leg : legs) {
-        if (leg.status.ok()) flushed |= leg.slot->bit();
-      }
-      for (const Leg& leg : legs) {
-        if (leg.status.ok()) continue;
-        for (const auto& slot : slots_) {
-          if (slot.get() != leg.slot && slot->in_sync && slot->connected) another = true;
-        }
-        if (IsMembersOwn(leg.status) && !another && Alive(*leg.slot, leg.session)) {
-          // R8: what was not flushed can be relied on no more.
-          Freeze(leg.status);
-          co_return leg.status;
+        if (leg.status.ok()) {
+          flushed |= leg.slot->bit();
+          continue;
         }
         MemberFailed(leg);
+        // R8: it was the last copy, and what was not flushed can be relied on no more.
+        if (!frozen_.ok()) co_return leg.status;
       }
       continue;
     }

@@ -80,7 +80,7 @@ class NbdReplyWriter {
   io::Stream* stream_;
   NbdRequestPool* requests_;
   const std::int64_t send_timeout_ns_;
-  Parking work_;
+  io::Parking work_;
   Queue ready_;
   Queue continued_;  // of the unfinished reply: at most one entry
   Queue batch_;      // being sent

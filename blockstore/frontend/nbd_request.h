@@ -16,33 +16,10 @@
 #include "blockstore/frontend/nbd_codec.h"
 #include "blockstore/frontend/nbd_protocol.h"
 #include "blockstore/io/buffer_pool.h"
+#include "blockstore/io/parking.h"
 #include "blockstore/io/reactor.h"
 
 namespace keelson::frontend {
-
-// Where one coroutine waits to be told "look again". The wake goes through the reactor's queue, so
-// that all wakes of one turn of the loop become one: that is what batches replies. A wake may find
-// nothing changed; the waiter looks in a loop. Nothing is lost while nobody waits.
-class Parking {
- public:
-  explicit Parking(io::Reactor* reactor) : reactor_(reactor) {}
-  auto Park() {
-    struct Awaiter {
-      Parking* parking;
-      bool await_ready() const noexcept { return false; }
-      void await_suspend(std::coroutine_handle<> handle) noexcept { parking->waiter_ = handle; }
-      void await_resume() const noexcept {}
-    };
-    return Awaiter{this};
-  }
-  void Unpark() {
-    if (waiter_) reactor_->Schedule(std::exchange(waiter_, nullptr));
-  }
-
- private:
-  io::Reactor* reactor_;
-  std::coroutine_handle<> waiter_;
-};
 
 struct NbdRequest {
   NbdRequestHeader header;
@@ -96,7 +73,7 @@ class NbdRequestPool {
   std::size_t held_bytes_ = 0;
   std::vector<std::unique_ptr<NbdRequest>> nodes_;
   NbdRequest* free_ = nullptr;
-  Parking changed_;
+  io::Parking changed_;
 };
 
 // What a request is judged by.

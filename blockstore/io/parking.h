@@ -9,11 +9,11 @@
 #include "blockstore/io/check.h"
 #include "blockstore/io/reactor.h"
 
-namespace keelson::engine {
+namespace keelson::io {
 
 class Parking {
  public:
-  explicit Parking(io::Reactor* reactor) : reactor_(reactor) {}
+  explicit Parking(Reactor* reactor) : reactor_(reactor) {}
   Parking(const Parking&) = delete;
   Parking& operator=(const Parking&) = delete;
 
@@ -34,8 +34,8 @@ class Parking {
   }
 
  private:
-  io::Reactor* reactor_;  // outlives this
+  Reactor* reactor_;  // outlives this
   std::coroutine_handle<> waiter_;
 };
 
-}  // namespace keelson::engine
+}  // namespace keelson::io
