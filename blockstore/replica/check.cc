@@ -36,6 +36,7 @@ class Checker {
   void JudgeNote(const std::string& key_bytes, const std::string& value);
   void JudgeSum(const std::string& key_bytes, const std::string& value);
   void JudgeLayers();
+  static bool Same(const ExtentState& stored, const ExtentState& memory);
   void JudgeMemory();
   void JudgeAllocator();
   absl::Status CheckCancelled() const {
@@ -179,6 +180,12 @@ void Checker::JudgeMapEntry(const std::string& key_bytes, const std::string& val
   }
 }
 
+// A pool extent taken for a write that is still in flight, or failed, may be in the map or not.
+bool Checker::Same(const ExtentState& stored, const ExtentState& memory) {
+  if (memory.present.Any()) return stored == memory;
+  return !stored.present.Any() && stored.zeroed == memory.zeroed;
+}
+
 void Checker::JudgeMemory() {
   std::size_t in_memory = 0;
   for (const auto& [number, layer] : store_->layers().layers()) {
@@ -187,11 +194,10 @@ void Checker::JudgeMemory() {
       ExtentState state;
       layer->Find(extent, &state);
       auto it = stored_.find({number, extent});
-      // An extent allocated for a write still in flight is not in the map yet.
       const bool empty = !state.present.Any() && !state.zeroed.Any();
       if (it == stored_.end() && empty) {
         --in_memory;
-      } else if (it == stored_.end() || !(it->second == state)) {
+      } else if (it == stored_.end() || !Same(it->second, state)) {
         Problem(absl::StrCat("extent ", extent, " of layer ", number.value,
                              " differs between memory and the metadata store"));
       }

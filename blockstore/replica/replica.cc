@@ -108,6 +108,7 @@ io::Task<absl::Status> Replica::WriteExtent(std::uint32_t extent, std::uint32_t 
     CO_ASSIGN_OR_RETURN(checksums, co_await Checksums(head_, extent, pool_extent));
   }
   const BlockBits range = BlockBits::Range(first, count);
+  const BlockBits known_before = checksums->known & range;
   // Until the write has completed, nothing is known about these blocks.
   checksums->known = checksums->known & ~range;
   pool_->checksums().MarkDirty(checksums.get());
@@ -116,6 +117,10 @@ io::Task<absl::Status> Replica::WriteExtent(std::uint32_t extent, std::uint32_t 
   if (!written.ok()) {
     if (!absl::IsResourceExhausted(written)) ++pool_->counters().io_errors;
     failed_extents_.insert(extent);
+    FailedWrite failed{pool_extent, first, from, known_before};
+    // A device without space writes a block or leaves it; one that fails may tear it.
+    failed.may_be_torn = !absl::IsResourceExhausted(written);
+    co_await RecognizeBlocks(&failed, checksums.get());
     co_return written;
   }
   for (std::uint32_t i = 0; i < count; ++i) {

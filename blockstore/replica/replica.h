@@ -116,6 +116,17 @@ class Replica {
   void RedirtyChecksums(const Layer* layer, std::uint32_t region);
   io::Task<absl::Status> NoteRegions(std::uint32_t first, std::uint32_t last,
                                      pool::Generation generation);
+  struct FailedWrite {
+    std::uint32_t pool_extent = pool::kNoExtent;
+    std::uint32_t first = 0;  // block in the extent
+    std::span<const std::byte> data;
+    pool::BlockBits known;  // those whose checksums were known before
+    bool may_be_torn = false;
+  };
+  // Reads again what a failed write was to change, so that the checksums of what is there stay in
+  // force: a block that is neither as before nor as written is rotten, unless it may be torn.
+  // REQUIRES: no other change of the blocks is under way.
+  io::Task<void> RecognizeBlocks(const FailedWrite* failed, pool::ChecksumBlock* checksums);
   // REQUIRES: the caller has the extent alone.
   io::Task<void> SettleFailedWrite(std::uint32_t extent);
   io::Task<absl::Status> ResumExtent(const Layer* layer, std::uint32_t extent);

@@ -60,6 +60,32 @@ io::Task<absl::Status> Replica::NoteRegions(std::uint32_t first, std::uint32_t l
   co_return absl::OkStatus();
 }
 
+io::Task<void> Replica::RecognizeBlocks(const FailedWrite* failed, pool::ChecksumBlock* checksums) {
+  if (!failed->known.Any()) co_return;
+  const std::size_t size_bytes = failed->data.size();
+  // Not from the reactor's buffers: those who hold all of them may wait for this extent.
+  pool::HeaderBlock buffer(size_bytes);
+  const std::span<std::byte> there = buffer.span().first(size_bytes);
+  absl::Status read = co_await pool_->data().Read(
+      pool::Pool::DataOffset(failed->pool_extent, failed->first), there);
+  if (!read.ok()) {
+    ++pool_->counters().io_errors;
+    co_return;
+  }
+  for (std::uint32_t i = 0; i < size_bytes / kBlockBytes; ++i) {
+    const std::uint32_t block = failed->first + i;
+    if (!failed->known.Test(block)) continue;
+    const std::uint32_t found = pool::Crc32c(there.subspan(i * kBlockBytes, kBlockBytes));
+    const std::uint32_t written = pool::Crc32c(failed->data.subspan(i * kBlockBytes, kBlockBytes));
+    if (found == written) {
+      checksums->crc32c[block] = written;
+    } else if (found != checksums->crc32c[block] && failed->may_be_torn) {
+      continue;
+    }
+    checksums->known = checksums->known | BlockBits::Range(block, 1);
+  }
+}
+
 io::Task<absl::Status> Replica::SettleFailedWrites() {
   const std::set<std::uint32_t> failed = failed_extents_;
   for (const std::uint32_t extent : failed) {

@@ -186,5 +186,56 @@ TEST_F(ChecksumUpkeepTest, WhatAFailedWriteLeftIsSettledWhenTheHeadIsSealed) {
   EXPECT_EQ(Check(), "");
 }
 
+TEST_F(ChecksumUpkeepTest, AFailedWriteDoesNotMakeARottenBlockGood) {
+  ReplicaPort& port = OpenPort();
+  ASSERT_TRUE(Write(port, 0, 'a', 1).ok());
+  disk().FlipBit(FindOnDisk('a'), 1);
+  disk().faults().write_full = 1;
+  EXPECT_EQ(Write(port, 0, 'b', 1).code(), absl::StatusCode::kResourceExhausted);
+  disk().faults().write_full = 0;
+  EXPECT_EQ(Read(port, 0), "!");
+  ASSERT_TRUE(EndGeneration(port, 1).ok());
+  EXPECT_EQ(Read(port, 0), "!");
+  ASSERT_TRUE(Write(port, 0, 'b', 1).ok());
+  EXPECT_EQ(Read(port, 0), "b");
+}
+
+TEST_F(ChecksumUpkeepTest, WhatAFailedWriteDidNotChangeKeepsItsChecksum) {
+  ReplicaPort& port = OpenPort();
+  ASSERT_TRUE(Write(port, 0, 'a', 1).ok());
+  disk().faults().write_full = 1;
+  EXPECT_EQ(Write(port, 0, 'b', 1).code(), absl::StatusCode::kResourceExhausted);
+  disk().faults().write_full = 0;
+  EXPECT_EQ(Read(port, 0), "a");
+  disk().FlipBit(FindOnDisk('a'), 1);
+  EXPECT_EQ(Read(port, 0), "!");
+}
+
+TEST_F(ChecksumUpkeepTest, ATornWriteIsNotTakenForRot) {
+  ReplicaPort& port = OpenPort();
+  for (std::uint64_t block = 0; block < 64; ++block) {
+    ASSERT_TRUE(Write(port, block, 'a', 1).ok());
+  }
+  disk().faults().write_error = 1;  // each may have happened, in part, or not
+  for (std::uint64_t block = 0; block < 64; ++block) {
+    EXPECT_EQ(Write(port, block, 'b', 1).code(), absl::StatusCode::kInternal);
+  }
+  disk().faults().write_error = 0;
+  for (std::uint64_t block = 0; block < 64; ++block) EXPECT_NE(Read(port, block), "!");
+}
+
+TEST_F(ChecksumUpkeepTest, AnExtentTakenForAWriteThatFailedIsNoDisagreement) {
+  ReplicaPort& port = OpenPort();
+  Configuration configuration = MakeConfiguration(2);
+  ASSERT_TRUE(Write(port, 0, 'a', 1).ok());
+  configuration.snapshots = {MakeSnapshot("s", 1)};
+  ASSERT_TRUE(Accept(port, configuration).ok());
+  ASSERT_TRUE(Trim(port, 0, 2).ok());  // the head's entry hides the snapshot's block
+  disk().faults().write_full = 1;
+  EXPECT_EQ(Write(port, 1, 'b', 2).code(), absl::StatusCode::kResourceExhausted);
+  disk().faults().write_full = 0;
+  EXPECT_EQ(Check(), "");
+}
+
 }  // namespace
 }  // namespace keelson::replica
