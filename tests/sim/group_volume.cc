@@ -14,6 +14,7 @@ void GroupVolume::BeginWrite(std::uint64_t op, std::uint64_t first, std::uint64_
 
 std::string GroupVolume::Acknowledge(std::uint64_t op, std::uint64_t first, std::uint64_t count,
                                      std::uint64_t now) {
+  if (contents_unknown_) return "";
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::string wrong = Block(first + i).Acknowledge(op, now);
     if (!wrong.empty()) {
@@ -26,6 +27,7 @@ std::string GroupVolume::Acknowledge(std::uint64_t op, std::uint64_t first, std:
 
 std::string GroupVolume::CheckRead(std::uint64_t first, std::span<const std::byte> bytes,
                                    std::uint64_t began, std::uint64_t ended) {
+  if (contents_unknown_) return "";
   for (std::uint64_t i = 0; i < bytes.size() / kModelBlockBytes; ++i) {
     const auto content = bytes.subspan(i * kModelBlockBytes, kModelBlockBytes);
     const std::string wrong =
@@ -41,10 +43,11 @@ std::string GroupVolume::CheckRead(std::uint64_t first, std::span<const std::byt
 void GroupVolume::Attached(std::uint64_t horizon, bool flush_lied, std::uint64_t now) {
   const bool loss = horizon > lost_before_;
   if (loss) SIM_PROBE("group: un-flushed writes may have been lost everywhere");
+  contents_unknown_ = contents_unknown_ || (loss && flush_lied);
   lost_before_ = std::max(lost_before_, horizon);
   for (auto& [block, history] : blocks_) {
     if (loss) {
-      history.Lose(flush_lied ? 0 : flushed_, horizon, now);
+      history.Lose(flushed_, horizon, now);
     } else {
       history.Fence(now);
     }
@@ -60,6 +63,7 @@ void GroupVolume::Seal(const pool::SnapshotId& id, std::uint64_t now) {
 
 std::string GroupVolume::CheckSnapshot(GroupSnapshot* snapshot, std::uint64_t block,
                                        std::span<const std::byte> bytes) {
+  if (contents_unknown_) return "";
   const std::string wrong =
       snapshot->blocks[block].ReadBytes(&versions_, block, bytes, snapshot->began, snapshot->ended);
   if (wrong.empty()) return "";

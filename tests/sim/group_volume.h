@@ -46,8 +46,11 @@ class GroupVolume {
   void Flushed(std::uint64_t began) { flushed_ = std::max(flushed_, began); }
 
   // An engine serves: what older ones left open has happened or never will. What began before
-  // `horizon` and was not flushed may be gone; `flush_lied`: flushed or not.
+  // `horizon` and was not flushed may be gone. `flush_lied`: every copy is on a disk that lied
+  // about its flushes; if it lost something, nothing can be said about contents from then on.
   void Attached(std::uint64_t horizon, bool flush_lied, std::uint64_t now);
+
+  bool contents_unknown() const { return contents_unknown_; }
 
   // The snapshot holds what the volume is between its beginning and now.
   void Seal(const pool::SnapshotId& id, std::uint64_t now);
@@ -64,6 +67,7 @@ class GroupVolume {
   std::map<pool::SnapshotId, GroupSnapshot> snapshots_;
   std::uint64_t flushed_ = 0;
   std::uint64_t lost_before_ = 0;  // the last horizon
+  bool contents_unknown_ = false;
 };
 
 }  // namespace keelson::sim
