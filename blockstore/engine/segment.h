@@ -151,6 +151,8 @@ class Segment final : public SegmentEngine {
                                     const pool::SnapshotId& layer, std::uint32_t extent);
   io::Task<absl::Status> ListNotes(MemberSlot* slot, pool::Generation above, std::uint32_t first,
                                    std::uint32_t last, std::vector<replica::RegionNote>* notes);
+  // The last generation all of whose writes have ended.
+  pool::Generation LastEnded() const;
   io::Task<void> Resync(MemberSlot* slot);
   io::Task<absl::Status> RunResync(MemberSlot* slot, std::uint64_t session);
   // Copies the region from the first InSync member that can give all of it, which it names in

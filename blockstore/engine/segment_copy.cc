@@ -334,15 +334,20 @@ io::Task<absl::Status> Segment::RunResync(MemberSlot* slot, std::uint64_t sessio
                 slot->missing_regions.size());
   CO_RETURN_IF_ERROR(co_await CopyMissing(slot, session, through));
 
-  // Nothing is missing; what was written to it is made durable, then it counts.
-  absl::Status flushed = co_await slot->port->Flush(Deadline());
-  if (!flushed.ok()) co_return flushed;
+  // Nothing is missing; what was written to it is made durable, then it counts. With the checksums
+  // of what was copied: a disk that lied about the flush is found out by them.
+  CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress({UINT32_MAX, LastEnded()}, Deadline()));
   io::AsyncMutex::Guard guard = co_await config_.Lock();
   if (!health_.ok()) co_return health_;
   if (!Alive(*slot, session) || !slot->catching_up) co_return lost();
   absl::StatusOr<Configuration> next = MarkInSync(in_force_, slot->member.replica);
   if (!next.ok()) co_return next.status();
   co_return co_await Commit(std::move(*next));
+}
+
+pool::Generation Segment::LastEnded() const {
+  const pool::Generation ended = generations_.last_ended();
+  return ended == pool::Generation{} ? pool::Generation{epoch_, 0} : ended;
 }
 
 io::Task<absl::Status> Segment::CopyMissing(MemberSlot* slot, std::uint64_t session,
@@ -372,9 +377,7 @@ io::Task<absl::Status> Segment::CopyMissing(MemberSlot* slot, std::uint64_t sess
       unrecorded_bytes = 0;
       // All writes of the generations that have ended are in the regions copied so far, or were
       // sent to the member itself; the flush before the record covers them.
-      pool::Generation ended = generations_.last_ended();
-      if (ended == pool::Generation{}) ended = {epoch_, 0};
-      const replica::ResyncProgress progress{*slot->missing_regions.begin(), ended};
+      const replica::ResyncProgress progress{*slot->missing_regions.begin(), LastEnded()};
       CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress(progress, Deadline()));
     }
     if (options_.resync_bytes_per_second > 0) {
