@@ -14,7 +14,6 @@ pool::Generation RegionNotes::Get(std::uint32_t region) const {
 
 bool RegionNotes::Touch(std::uint32_t first, std::uint32_t last,
                         const pool::Generation& generation) {
-  touched_generation_ = generation;
   bool noted = true;
   for (std::uint32_t region = first; region <= last; ++region) {
     Note& note = notes_[region];

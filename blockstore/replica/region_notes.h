@@ -52,9 +52,6 @@ class RegionNotes {
   // The regions whose note is above `generation`, in order.
   std::vector<std::uint32_t> Above(const pool::Generation& generation) const;
   std::vector<std::uint32_t> Regions() const;
-  bool any_touched(const pool::Generation& generation) const {
-    return touched_generation_ == generation;
-  }
   io::Task<void> Close() { co_await gate_.Close(); }
 
  private:
@@ -71,7 +68,6 @@ class RegionNotes {
   pool::LayerNumber layer_;
   absl::flat_hash_map<std::uint32_t, Note> notes_;
   std::vector<std::uint32_t> queue_;
-  pool::Generation touched_generation_;
   bool running_ = false;
   io::WaitList waiters_;
   io::Gate gate_;
