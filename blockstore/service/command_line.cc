@@ -29,6 +29,8 @@ struct Arguments {
   std::uint64_t buffer_mib = 32;
   std::string nbd_tcp;
   std::string data_listen;
+  double backlog_limit_seconds = 60;
+  std::uint64_t resync_rate_bytes = 0;
   std::string log_level;  // empty: info for the daemon, warn for tools
   std::string directory;
   bool json = false;
@@ -94,6 +96,15 @@ void AddDaemonOptions(CLI::App* app, Arguments* arguments) {
                   "What the other nodes dial; without it, the address of --data-listen")
       ->check(kDialAddress)
       ->needs(listen);
+  app->add_option("--backlog-limit", arguments->backlog_limit_seconds,
+                  "Seconds that I/O of a volume waits for a majority of its members, or for its "
+                  "last copy, before the attachment ends in errors; 0: for ever")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
+  app->add_option("--resync-rate", arguments->resync_rate_bytes,
+                  "Bytes a second (as 50m) copied to a member that comes back; 0: as fast as goes")
+      ->transform(kSize)
+      ->default_str("0");
 }
 
 void AddCommonOptions(CLI::App* app, Arguments* arguments) {
@@ -202,6 +213,8 @@ int RunAsDaemon(Arguments* arguments) {
   NodeOptions& node = arguments->daemon.node;
   node.backend = arguments->backend;
   node.buffer_bytes = arguments->buffer_mib * kMebi;
+  node.segment.backlog_limit_ns = static_cast<std::int64_t>(arguments->backlog_limit_seconds * 1e9);
+  node.segment.resync_bytes_per_second = arguments->resync_rate_bytes;
   // Paths go into URIs and into pools.json: they must not depend on where the daemon was started.
   for (std::string* path : {&node.state_directory, &node.run_directory}) {
     *path = std::filesystem::absolute(*path).lexically_normal();

@@ -72,7 +72,8 @@ absl::Status Node::StartShards() {
     ASSIGN_OR_RETURN(std::unique_ptr<Shard> shard,
                      Shard::Start(reactor_options, i,
                                   {absl::StrCat(options_.run_directory, "/", socket),
-                                   options_.nbd_tcp, options_.data_listen}));
+                                   options_.nbd_tcp, options_.data_listen},
+                                  options_.segment));
     shards_.push_back(std::move(shard));
   }
   return absl::OkStatus();

@@ -44,6 +44,7 @@ struct NodeOptions {
   std::optional<io::Address> nbd_tcp;                  // only with one reactor
   std::optional<io::Address> data_listen;              // only with one reactor
   std::string data_address;                            // what others dial; empty: data_listen
+  engine::SegmentOptions segment;                      // of volumes with copies on several nodes
   std::int64_t lock_patience_ns = kLockPatienceNanos;  // for a killed predecessor's pools
 };
 

@@ -18,22 +18,23 @@ constexpr std::int64_t kPollNanos = 10'000'000;
 
 absl::StatusOr<std::unique_ptr<Shard>> Shard::Start(const io::ReactorOptions& options,
                                                     std::size_t index,
-                                                    const ShardAddresses& addresses) {
+                                                    const ShardAddresses& addresses,
+                                                    const engine::SegmentOptions& segment) {
   ASSIGN_OR_RETURN(std::unique_ptr<ReactorThread> thread,
                    ReactorThread::Start(options, absl::StrCat("reactor-", index)));
   auto shard = std::unique_ptr<Shard>(new Shard(index, std::move(thread)));
   const absl::Status status =
-      shard->thread().Run([&shard, &addresses] { return shard->Listen(addresses); });
+      shard->thread().Run([&] { return shard->Listen(addresses, segment); });
   if (status.ok()) return shard;
   shard->thread().Run([&shard] { return shard->Close(); });
   return status;
 }
 
-io::Task<absl::Status> Shard::Listen(ShardAddresses addresses) {
+io::Task<absl::Status> Shard::Listen(ShardAddresses addresses, engine::SegmentOptions segment) {
   io::Reactor& reactor = thread_->reactor();
   frontend_ = std::make_unique<NbdFrontend>(&reactor, addresses.nbd_socket);
   ports_ = std::make_unique<MemberPorts>(&reactor);
-  volumes_ = std::make_unique<VolumeHost>(&reactor, frontend_.get(), ports_.get());
+  volumes_ = std::make_unique<VolumeHost>(&reactor, frontend_.get(), ports_.get(), segment);
   replica_server_ = std::make_unique<engine::ReplicaServer>(&reactor, ports_.get(),
                                                             engine::ReplicaServerOptions());
   io::Address address;

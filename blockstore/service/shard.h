@@ -49,10 +49,11 @@ struct ShardAddresses {
 
 class Shard {
  public:
-  // Starts the reactor and listens.
+  // Starts the reactor and listens. `segment` is for the volumes attached by a target.
   static absl::StatusOr<std::unique_ptr<Shard>> Start(const io::ReactorOptions& options,
                                                       std::size_t index,
-                                                      const ShardAddresses& addresses);
+                                                      const ShardAddresses& addresses,
+                                                      const engine::SegmentOptions& segment);
   // REQUIRES: Close has run, or no pool was opened.
   ~Shard() = default;
 
@@ -73,7 +74,7 @@ class Shard {
  private:
   Shard(std::size_t index, std::unique_ptr<ReactorThread> thread)
       : index_(index), thread_(std::move(thread)) {}
-  io::Task<absl::Status> Listen(ShardAddresses addresses);
+  io::Task<absl::Status> Listen(ShardAddresses addresses, engine::SegmentOptions segment);
   io::Task<void> ServeReplicas(std::unique_ptr<io::Listener> listener);
   io::Task<void> CloseFrontend(bool* done);
 

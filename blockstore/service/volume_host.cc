@@ -68,6 +68,7 @@ io::Task<absl::StatusOr<std::string>> VolumeHost::Attach(engine::AttachTarget ta
   if (frontend_->Find(name) != nullptr) co_return taken;
   engine::EngineOptions options;
   options.read_only = read_only;
+  options.segment = segment_options_;
   options.segment.attach_limit_ns = attach_limit_ns;
   absl::AnyInvocable<pool::Uuid()> make_id = [] { return pool::Uuid::Random(); };
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,

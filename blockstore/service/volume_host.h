@@ -26,9 +26,10 @@ namespace keelson::service {
 
 class VolumeHost {
  public:
-  // All outlive this.
-  VolumeHost(io::Reactor* reactor, NbdFrontend* frontend, engine::PortFactory* ports)
-      : reactor_(reactor), frontend_(frontend), ports_(ports) {}
+  // The pointers outlive this. `segment` is for every attachment.
+  VolumeHost(io::Reactor* reactor, NbdFrontend* frontend, engine::PortFactory* ports,
+             const engine::SegmentOptions& segment)
+      : reactor_(reactor), frontend_(frontend), ports_(ports), segment_options_(segment) {}
 
   // The URI. Without effect when it is attached in this mode under the same or a higher attachment,
   // and serves; an attachment that has ended in errors, or is lower, is ended first.
@@ -72,6 +73,7 @@ class VolumeHost {
   io::Reactor* reactor_;
   NbdFrontend* frontend_;
   engine::PortFactory* ports_;
+  const engine::SegmentOptions segment_options_;
   std::map<std::string, Attachment, std::less<>> attachments_;
   io::Gate gate_;
 };

@@ -46,6 +46,8 @@ TEST(CommandLineTest, AnswersWrongUsageWithTwo) {
   EXPECT_EQ(Blockstore({"--data-listen", "localhost:1"}).code, 2);
   EXPECT_EQ(Blockstore({"--data-address", "10.0.0.1:1"}).code, 2) << "without --data-listen";
   EXPECT_EQ(Blockstore({"--data-listen", "10.0.0.1:1", "--data-address", "0.0.0.0:1"}).code, 2);
+  EXPECT_EQ(Blockstore({"--backlog-limit", "-1"}).code, 2);
+  EXPECT_EQ(Blockstore({"--resync-rate", "fast"}).code, 2);
   const Outcome everywhere = Blockstore({"--data-listen", "0.0.0.0:9760"});
   EXPECT_EQ(everywhere.code, 2);
   EXPECT_NE(everywhere.err.find("--data-address"), std::string::npos) << everywhere.err;
