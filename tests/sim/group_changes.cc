@@ -218,8 +218,9 @@ void GroupHarness::ChangeEnded(Change* change) {
       break;
     case ChangeKind::kGrow:
       if (!ok) break;
-      volume_.set_size_blocks(change->size_blocks);
-      pending_size_blocks_ = 0;
+      // An older engine may hear late of a Grow that the present one has found done.
+      volume_.set_size_blocks(std::max(volume_.size_blocks(), change->size_blocks));
+      if (pending_size_blocks_ == change->size_blocks) pending_size_blocks_ = 0;
       break;
     case ChangeKind::kRoll:
       if (ok) volume_.Flushed(change->began);

@@ -15,6 +15,7 @@ constexpr std::int64_t kMs = 1'000'000;
 constexpr std::int64_t kQuietLimitNs = 15'000 * kMs;
 constexpr std::int64_t kAttachLimitNs = 20'000 * kMs;
 constexpr std::int64_t kStrengthLimitNs = 60'000 * kMs;
+constexpr int kLossesMax = 3;  // one for each machine whose attach lay across its restart
 
 }  // namespace
 
@@ -39,8 +40,12 @@ void GroupHarness::Converge() {
                        [](const auto& change) { return change->done; });
   };
   if (!AdvanceUntil(quiet, kQuietLimitNs)) return FailHang();
-  if (!AttachForGood()) return;
-  if (!ReplaceLostMembers() || !WaitForFullStrength() || !FinalIo()) return;
+  // That every copy restarted, before all healed, may be known only after the attach (R3).
+  int losses = 0;
+  do {
+    if (!AttachForGood() || !ReplaceLostMembers() || !WaitForFullStrength()) return;
+  } while (!current_->engine->health().ok() && ++losses < kLossesMax);
+  if (!FinalIo()) return;
   Attachment* const last = current_;
   for (const auto& attachment : attachments_) {
     if (attachment->state == Attachment::State::kServing) StartClose(attachment.get());
@@ -178,6 +183,10 @@ bool GroupHarness::WaitForFullStrength() {
   };
   const bool reached = AdvanceUntil(full, kStrengthLimitNs);
   if (Failed()) return false;
+  if (current_->state == Attachment::State::kServing &&
+      absl::IsUnavailable(current_->engine->health())) {
+    return true;  // every copy had restarted; the caller attaches again
+  }
   if (current_->state != Attachment::State::kServing || !current_->engine->health().ok()) {
     Fail(
         absl::StrCat("resync-ends: the engine ended without a fault: ",

@@ -236,14 +236,18 @@ void GroupWatch::Trimmed(const pool::ReplicaId& member, std::uint64_t first, std
 bool GroupWatch::Has(const pool::ReplicaId& member, std::uint64_t block, Version version,
                      std::uint64_t began) const {
   const auto found = held_.find(member);
-  if (found == held_.end()) return false;
+  if (found == held_.end()) return version == kZeroes;
   // Or what was written over it since: an acknowledgement may wait, for a further copy, while later
   // writes of the block go on, and that copy then has the later one only.
   const auto newest = found->second.newest.find(block);
   if (newest != found->second.newest.end()) {
     const auto& [newest_version, at] = newest->second;
     if (version == kZeroes ? at > began : newest_version > version) return true;
+  } else if (version == kZeroes) {
+    return true;  // nothing was ever there, so nothing had to be copied
   }
+  // Trimmed already, when it last held something: as good.
+  if (version == kZeroes) began = std::min(began, newest->second.second);
   if (version != kZeroes && found->second.blocks.contains(block << 32 | version)) return true;
   const auto& trims = found->second.trims;
   return std::any_of(trims.begin(), trims.end(), [&](const Trim& trim) {

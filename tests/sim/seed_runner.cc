@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@ namespace {
 constexpr std::uint64_t kSeedsPerWorker = 20;
 constexpr std::uint64_t kFailuresShown = 10;
 constexpr int kWorkers = 2;
+[[maybe_unused]] constexpr rlim_t kMemoryMax = rlim_t{4}
+                                               << 30;  // bytes of a worker's address space
 
 std::uint64_t FromEnvironment(const char* name, std::uint64_t otherwise) {
   const char* const text = std::getenv(name);
@@ -103,6 +106,11 @@ class Workers {
   }
   // noexcept: an exception must end the worker, not reach the test framework in it.
   [[noreturn]] void Work(int slot, std::uint64_t first, std::uint64_t last) noexcept {
+    // A run that never ends takes ever more memory: it fails long before the machine suffers.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they reserve terabytes
+    const rlimit memory = {kMemoryMax, kMemoryMax};
+    setrlimit(RLIMIT_AS, &memory);
+#endif
     for (std::uint64_t seed = first; seed < last; ++seed) {
       if (until_failure_ && board_->failures > 0) break;
       board_->running[slot] = seed;

@@ -149,11 +149,12 @@ std::uint64_t SimDisk::backed_count() const {
 
 bool SimDisk::ExceedsBacking(const io::IoOp& op) const {
   if (faults_.backing_blocks_max == UINT64_MAX) return false;
-  std::uint64_t used = backed_count();
+  std::uint64_t added = 0;
   for (std::uint64_t i = 0; i < op.size_bytes / kBlock; ++i) {
-    used += current_[op.offset / kBlock + i] == nullptr ? 1 : 0;
+    added += current_[op.offset / kBlock + i] == nullptr ? 1 : 0;
   }
-  return used > faults_.backing_blocks_max;
+  // What has a place can always be overwritten.
+  return added > 0 && backed_count() + added > faults_.backing_blocks_max;
 }
 
 std::int64_t SimDisk::DrawLatency() {
