@@ -52,11 +52,15 @@ void SetChecksums(pool::ChecksumBlock* checksums, const BlockBits& blocks,
 
 }  // namespace
 
+bool LayerCopy::IsBoundary(const SnapshotState& snapshot) const {
+  return !replica_->configuration_.has_value() || replica_->configuration_->Has(snapshot.id);
+}
+
 absl::StatusOr<LayerCopy::Target> LayerCopy::Find(pool::SnapshotId id) const {
   const Layer* older = nullptr;
   for (const SnapshotState& snapshot : replica_->snapshots_) {
     if (snapshot.id == id) return Target{snapshot.layer, older};
-    older = snapshot.layer;
+    if (IsBoundary(snapshot)) older = snapshot.layer;
   }
   if (id.is_nil()) return Target{replica_->head_, older};
   return absl::FailedPreconditionError(absl::StrCat(
@@ -83,6 +87,7 @@ std::vector<RegionNote> LayerCopy::Notes(pool::Generation above, std::uint32_t f
   };
   const Layer* older = nullptr;
   for (const SnapshotState& snapshot : replica_->snapshots_) {
+    if (!IsBoundary(snapshot)) continue;
     collect(snapshot.id, {snapshot.layer, older});
     older = snapshot.layer;
   }

@@ -53,6 +53,9 @@ class LayerCopy {
     pool::BlockBits zeroed;
     pool::BlockBits taken;
   };
+  // A snapshot that the configuration has not any more belongs to the layer above it, whether its
+  // own layer is there still or not: others may have dropped it already (docs/decisions/0002).
+  bool IsBoundary(const SnapshotState& snapshot) const;
   absl::StatusOr<Target> Find(pool::SnapshotId id) const;
   // Waits while the rest of the target is being merged into its top.
   io::Task<absl::StatusOr<Target>> FindMerged(pool::SnapshotId id);

@@ -56,6 +56,30 @@ class CopyTest : public MemberFixture {
       }
     }
   }
+  // A snapshot was deleted, and one of them missed a configuration of it: it has the layer still.
+  void CopyAcrossADeletion(bool source_has_it) {
+    const ConfiguredSnapshot one = MakeSnapshot("one", 1);
+    const ConfiguredSnapshot two = MakeSnapshot("two", 2);
+    ASSERT_TRUE(Write(*source_, 0, 'a', 1, 8).ok());
+    Snapshots(2, {one});
+    ASSERT_TRUE(Write(*source_, 1, 'b', 2).ok());
+    ASSERT_TRUE(Trim(*source_, 2, 2).ok());
+    Snapshots(3, {one, two});
+    CopyAll();
+    ASSERT_TRUE(Write(*source_, 3, 'c', 3).ok());
+    Snapshots(4, {two});
+    Configuration again = source_has_it ? TargetConfiguration(5) : MakeConfiguration(5);
+    again.snapshots = {two};
+    ASSERT_TRUE(Accept(source_has_it ? *target_ : *source_, again).ok());
+    FinishCleanup();
+    ASSERT_NE(store().Find(id_)->snapshots().size(), store().Find(target_id_)->snapshots().size());
+    for (const RegionNote& note : Notes(*source_)) EXPECT_NE(note.layer, one.id);
+    CopyAll();
+    EXPECT_EQ(Read(*target_, 0, 8), "ab0caaaa");
+    EXPECT_EQ(Difference(two.id), "");
+    EXPECT_EQ(Difference(kHead), "");
+    EXPECT_EQ(Check(), "");
+  }
   // "" when every extent of the layer is the same at both.
   std::string Difference(pool::SnapshotId layer) {
     for (std::uint32_t extent = 0; extent < 8; ++extent) {
@@ -157,6 +181,14 @@ TEST_F(CopyTest, ASealedLayerTakesACopyAndTheLayersAboveItStay) {
   OpenBoth();
   EXPECT_EQ(Content(*target_, one.id, 0, 5), "xx.x.");
   EXPECT_EQ(Check(), "");
+}
+
+TEST_F(CopyTest, ASnapshotThatTheConfigurationHasNotAndTheSourceHasIsNoLayer) {
+  CopyAcrossADeletion(/*source_has_it=*/true);
+}
+
+TEST_F(CopyTest, ASnapshotThatTheConfigurationHasNotAndTheTargetHasIsNoLayer) {
+  CopyAcrossADeletion(/*source_has_it=*/false);
 }
 
 TEST_F(CopyTest, AnExtentThatTheSourceHasNotIsFreed) {
