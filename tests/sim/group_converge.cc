@@ -40,6 +40,8 @@ void GroupHarness::Converge() {
                        [](const auto& change) { return change->done; });
   };
   if (!AdvanceUntil(quiet, kQuietLimitNs)) return FailHang();
+  // An engine that was paused has yet to notice which of its sessions have ended.
+  Advance(2 * options_.member_timeout_ns);
   // That every copy restarted, before all healed, may be known only after the attach (R3).
   int losses = 0;
   do {
@@ -143,9 +145,10 @@ bool GroupHarness::RunChangeToEnd(const Change& change) {
 bool GroupHarness::ReplaceLostMembers() {
   if (lost_pool_.is_nil()) return true;
   RememberMembers(*current_);
-  const auto lost = std::find_if(record_.begin(), record_.end(),
+  const std::vector<replica::Member> members = current_->engine->Status().configuration.members;
+  const auto lost = std::find_if(members.begin(), members.end(),
                                  [this](const auto& member) { return member.pool == lost_pool_; });
-  if (lost == record_.end()) return true;
+  if (lost == members.end()) return true;
   SIM_PROBE("group: a re-formatted member was replaced");
   Change remove;
   remove.attachment = current_;
