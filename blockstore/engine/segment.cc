@@ -37,6 +37,7 @@ Segment::Segment(io::Reactor* reactor, PortFactory* ports, pool::Epoch epoch,
       options_(options),
       lease_(options.lease_ns),
       generations_(epoch) {
+  slots_.reserve(kSlotsMax);
   roll_timer_.owner = this;
   roll_timer_.fire = [](io::TimerNode* timer) {
     auto* segment = static_cast<Segment*>(timer->owner);

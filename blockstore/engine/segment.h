@@ -185,6 +185,7 @@ class Segment final : public SegmentEngine {
   replica::Configuration in_force_;
   std::optional<replica::Configuration> under_way_;
   io::AsyncMutex config_;
+  // Never moves: a member may come while somebody who goes through them waits.
   std::vector<std::unique_ptr<MemberSlot>> slots_;
   ReadLease lease_;
   GenerationWindow generations_;

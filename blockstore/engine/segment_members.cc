@@ -311,6 +311,7 @@ io::Task<absl::Status> Segment::AddMember(Member member, const Member* witness) 
   std::optional<Member> with;
   if (witness != nullptr) with = *witness;
   io::AsyncMutex::Guard guard = co_await config_.Lock();
+  if (!health_.ok()) co_return health_;
   absl::StatusOr<Configuration> next = engine::AddMember(in_force_, member, with);
   if (!next.ok()) co_return next.status();
   // Every member, new or returning, is prepared before any other use (R1).
