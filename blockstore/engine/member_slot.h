@@ -57,11 +57,12 @@ struct Leg {
   MemberSlot* slot = nullptr;
   std::uint64_t session = 0;
   absl::Status status;
+  std::int64_t took_ns = 0;  // of a call to several members
 };
 
 class Legs {
  public:
-  void Add(MemberSlot* slot) { legs_[count_++] = {slot, slot->session, absl::OkStatus()}; }
+  void Add(MemberSlot* slot) { legs_[count_++] = {slot, slot->session, absl::OkStatus(), 0}; }
   std::size_t count() const { return count_; }
   Leg* begin() { return legs_.data(); }
   Leg* end() { return legs_.data() + count_; }

@@ -36,7 +36,8 @@ Segment::Segment(io::Reactor* reactor, PortFactory* ports, pool::Epoch epoch,
       epoch_(epoch),
       options_(options),
       lease_(options.lease_ns),
-      generations_(epoch) {
+      generations_(epoch),
+      speeds_(options.slow) {
   slots_.reserve(kSlotsMax);
   roll_timer_.owner = this;
   roll_timer_.fire = [](io::TimerNode* timer) {
@@ -170,6 +171,7 @@ io::Task<absl::Status> Segment::Apply(Change* change) {
         }
       }
       if (change->refused != 0 && SettleRefusals(change)) co_return change->refusal;
+      WatchSpeed(&legs);
       continue;
     }
     // Nobody is left to ask. Everyone who counts must have it, and nobody may be on his way out.
@@ -239,6 +241,7 @@ io::Task<absl::Status> Segment::Flush() {
         // R8: it was the last copy, and what was not flushed can be relied on no more.
         if (!frozen_.ok()) co_return leg.status;
       }
+      WatchSpeed(&legs);
       continue;
     }
     if (everyone) co_return absl::OkStatus();

@@ -22,6 +22,7 @@
 #include "blockstore/engine/lease.h"
 #include "blockstore/engine/member_slot.h"
 #include "blockstore/engine/segment_engine.h"
+#include "blockstore/engine/slow_member.h"
 #include "blockstore/io/gate.h"
 #include "blockstore/io/sync.h"
 #include "blockstore/replica/range_lock.h"
@@ -132,6 +133,19 @@ class Segment final : public SegmentEngine {
   io::Task<void> FinishChange();
   void StartResyncs();
 
+  // --- segment_speed.cc: slow members (R7) ---
+  // After a write, trim or flush: leaves out a member that has been slow for long enough.
+  void WatchSpeed(Legs* legs);
+  // What the volume asks for, and a rest beside it.
+  std::size_t CopiesToKeep() const;
+  // All the others are there, and they are enough without it.
+  bool CanDoWithout(const MemberSlot& slot) const;
+  // The copies that go on when this member does not.
+  std::size_t CopiesBeside(const MemberSlot& slot) const;
+  // OK when it may catch up: it is not on probation, or is needed, or has passed it.
+  io::Task<absl::Status> ServeProbation(MemberSlot* slot, std::uint64_t session);
+  std::string SpeedProblem(const MemberSlot& slot) const;
+
   // --- segment_attach.cc ---
   io::Task<absl::Status> Attach(AttachPlan* plan);
   io::Task<void> PrepareForAttach(AttachPlan* plan, MemberSlot* slot);
@@ -189,6 +203,7 @@ class Segment final : public SegmentEngine {
   std::vector<std::unique_ptr<MemberSlot>> slots_;
   ReadLease lease_;
   GenerationWindow generations_;
+  SlowMembers speeds_;
   replica::RangeLock ranges_;
   std::optional<replica::RangeLock::Hold> barrier_;
   std::set<std::uint32_t> unreconciled_;

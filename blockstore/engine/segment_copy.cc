@@ -262,8 +262,10 @@ io::Task<absl::Status> Segment::ReconcileRegion(std::uint32_t region) {
 io::Task<void> Segment::Resync(MemberSlot* slot) {
   co_await reactor_->Yield();
   const std::uint64_t session = slot->session;
-  absl::Status status = co_await RunResync(slot, session);
+  absl::Status status = co_await ServeProbation(slot, session);
+  if (status.ok()) status = co_await RunResync(slot, session);
   if (status.ok()) {
+    speeds_.EndTrial(slot->index);
     slot->resync_running = false;
     slot->missing_regions.clear();
     slot->resync_pause_ns = 0;

@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "blockstore/engine/slow_member.h"
 #include "blockstore/io/reactor.h"
 #include "blockstore/replica/configuration.h"
 #include "blockstore/replica/replica_port.h"
@@ -46,6 +47,7 @@ struct SegmentOptions {
   // A resync records its progress, and lets client I/O go first, after this many copied bytes.
   std::uint64_t resync_step_bytes = std::uint64_t{64} << 20;
   std::uint64_t resync_bytes_per_second = 0;  // 0: as fast as it goes
+  SlowMemberOptions slow;
   bool read_only = false;
 };
 
@@ -69,7 +71,8 @@ class PortFactory {
 struct MemberStatus {
   replica::Member member;
   bool connected = false;
-  std::string problem;                    // why it is not connected, or not InSync; may be empty
+  // Why it is not connected, or not InSync, or that it is slow; may be empty.
+  std::string problem;
   std::uint64_t resync_regions_left = 0;  // while it is Syncing
   std::uint64_t resync_copied_bytes = 0;
 };
@@ -86,6 +89,7 @@ struct SegmentStatus {
 struct SegmentCounters {
   std::uint64_t degrades = 0, rejoins = 0, fenced = 0, read_retries = 0, repairs = 0;
   std::uint64_t resync_copied_bytes = 0, reconciled_regions = 0, generations = 0;
+  std::uint64_t slow_demotions = 0;  // members left out for being slow
 };
 
 class SegmentEngine {

@@ -28,6 +28,7 @@ io::Task<void> Segment::RunLeg(Leg* leg, Call call, io::Latch* latch) {
   const std::int64_t sent_ns = reactor_->NowNanos();
   leg->status = co_await call(leg->slot->port.get());
   if (leg->status.ok()) lease_.OnAnswered(leg->slot->member.replica, sent_ns);
+  leg->took_ns = reactor_->NowNanos() - sent_ns;
   latch->Done();
 }
 

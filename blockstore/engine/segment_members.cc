@@ -76,6 +76,7 @@ void Segment::MemberFailed(MemberSlot* slot, std::uint64_t session, const absl::
   slot->catching_up = false;
   slot->faulty = IsMembersOwn(status);
   slot->problem = std::string(status.message());
+  speeds_.Forget(slot->index);
   if (!closing_) {
     KEEL_LOG_WARN("event=member_failed volume={} segment={} replica={} in_sync={} reason=\"{}\"",
                   in_force_.volume_name, in_force_.segment, slot->member.replica.ToString(),
@@ -389,7 +390,7 @@ SegmentStatus Segment::Status() const {
     MemberStatus one;
     one.member = *record;
     one.connected = slot->connected;
-    one.problem = slot->problem;
+    one.problem = slot->problem.empty() ? SpeedProblem(*slot) : slot->problem;
     one.resync_regions_left = slot->missing_regions.size();
     one.resync_copied_bytes = slot->copied_bytes;
     if (!slot->connected) {

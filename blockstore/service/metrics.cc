@@ -102,6 +102,9 @@ void AddVolume(const VolumeCounters& volume, Page* page) {
   page->Counter("keelson_volume_resync_bytes_total",
                 "Bytes copied to members that missed something, since the volume was attached.",
                 Number(volume.resync_copied_bytes), labels);
+  page->Counter("keelson_volume_slow_demotions_total",
+                "Copies left out for being much slower than the others, since it was attached.",
+                Number(volume.slow_demotions), labels);
   page->Counter("keelson_volume_fenced_total",
                 "Segments of this attachment that another engine has taken over.",
                 Number(volume.fenced), labels);

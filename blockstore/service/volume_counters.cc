@@ -12,6 +12,7 @@ VolumeCounters VolumeCounters::Of(const std::string& volume, engine::Engine* eng
     result.in_sync_members += configuration.in_sync_count();
     result.degraded_members += configuration.data_member_count() - configuration.in_sync_count();
     result.resync_copied_bytes += segment.counters().resync_copied_bytes;
+    result.slow_demotions += segment.counters().slow_demotions;
     result.fenced += segment.counters().fenced;
   }
   return result;

@@ -15,7 +15,8 @@ struct VolumeCounters {
   std::uint64_t in_sync_members = 0;
   std::uint64_t degraded_members = 0;  // have missed something
   std::uint64_t resync_copied_bytes = 0;
-  std::uint64_t fenced = 0;  // segments that another engine has taken over
+  std::uint64_t slow_demotions = 0;  // members left out for being slow
+  std::uint64_t fenced = 0;          // segments that another engine has taken over
 
   static VolumeCounters Of(const std::string& volume, engine::Engine* engine);
 };

@@ -104,24 +104,38 @@ std::string ExplainDetached(const VolumeView& volume) {
                       "; enough of its members answer to attach it");
 }
 
+std::string WhereIs(const VolumeView& volume, const v1::Member& member) {
+  for (const PlacedMember& placed : volume.members) {
+    if (placed.member.replica_id() == member.replica_id()) return NodeOrAddress(placed);
+  }
+  return member.address();
+}
+
 // The first member that has missed something, in words; empty when none has.
 std::string ExplainDegraded(const VolumeView& volume, const v1::SegmentStatus& segment) {
   for (const v1::MemberStatus& member : segment.members()) {
     if (member.member().witness() || member.member().state() == v1::MEMBER_STATE_IN_SYNC) continue;
-    std::string where = member.member().address();
-    for (const PlacedMember& placed : volume.members) {
-      if (placed.member.replica_id() == member.member().replica_id()) where = NodeOrAddress(placed);
-    }
+    const std::string where = WhereIs(volume, member.member());
     if (member.member().state() == v1::MEMBER_STATE_SYNCING) {
       return absl::StrCat("what the copy on ", where,
                           " missed is being copied to it: ", member.resync_regions_left(),
                           " regions of 4 MiB are left");
     }
-    return absl::StrCat(
-        "the copy on ", where, " missed something and is ",
-        member.connected() ? "about to be brought up to date" : "waited for: it does not answer",
-        member.problem().empty() ? "" : " (", member.problem(),
-        member.problem().empty() ? "" : ")");
+    return absl::StrCat("the copy on ", where, " missed something and is ",
+                        !member.connected()        ? "waited for: it does not answer"
+                        : member.problem().empty() ? "about to be brought up to date"
+                                                   : "not brought up to date yet",
+                        member.problem().empty() ? "" : " (", member.problem(),
+                        member.problem().empty() ? "" : ")");
+  }
+  return "";
+}
+
+// The first member that has everything and is slow; empty when none is.
+std::string ExplainSlow(const VolumeView& volume, const v1::SegmentStatus& segment) {
+  for (const v1::MemberStatus& member : segment.members()) {
+    if (member.member().state() != v1::MEMBER_STATE_IN_SYNC || member.problem().empty()) continue;
+    return absl::StrCat("the copy on ", WhereIs(volume, member.member()), ": ", member.problem());
   }
   return "";
 }
@@ -143,6 +157,8 @@ std::string ExplainServing(const VolumeView& volume) {
     if (!degraded.empty()) {
       return absl::StrCat(begin, " and served, but degraded: ", degraded, SilentText(volume));
     }
+    const std::string slow = ExplainSlow(volume, segment);
+    if (!slow.empty()) return absl::StrCat(begin, " and served; ", slow, SilentText(volume));
     if (segment.regions_to_reconcile() > 0) {
       return absl::StrCat(begin, " and served; ", segment.regions_to_reconcile(),
                           " regions are still being made equal on all copies");

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tests/sim/probe.h"
 
 namespace keelson::sim {
 namespace {
@@ -51,6 +52,14 @@ GroupHarness::GroupHarness(std::uint64_t seed, const std::vector<FaultClass>& fa
   options_.attach_limit_ns = 3'000 * kMs;
   options_.backlog_limit_ns = 3'000 * kMs;
   options_.reconnect_interval_ns = 20 * kMs;
+  options_.slow = {.window_ns = 10 * kMs,
+                   .slow_for_ns = 30 * kMs,
+                   .floor_ns = 15 * kMs,
+                   .multiple = 3,
+                   .probation_ns = 50 * kMs,
+                   .probation_ns_max = 400 * kMs,
+                   .forgive_ns = 2'000 * kMs,
+                   .rest = 1};
   options_.resync_step_bytes = std::uint64_t{1} << (20 + world_.random().Below(4));
 }
 
@@ -131,6 +140,9 @@ void GroupHarness::Act() {
   if (random.Chance(knobs_.strikes)) Strike();
   Attachment* const attachment = random.Chance(0.9) ? Current() : RandomServing();
   if (attachment == nullptr || Paused(attachment->process)) return;
+  if (attachment->engine->counters().slow_demotions > 0) {
+    SIM_PROBE("group: a slow member was left out");
+  }
   if (random.Chance(0.03)) return StartRandomChange(attachment);
   const std::uint64_t burst = random.Between(1, 3);
   for (std::uint64_t i = 0; i < burst && !Failed(); ++i) StartRandomIo(attachment);

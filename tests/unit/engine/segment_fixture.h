@@ -121,6 +121,7 @@ class SegmentFixture : public testing::Test, public PortFactory {
   static constexpr std::uint64_t kSizeBytes = 16 * kMiB;
   struct Pool {
     pool::PoolId id;
+    sim::SimDisk* disk = nullptr;
     std::unique_ptr<replica::ReplicaStore> store;
     bool cut = false;
   };
@@ -145,7 +146,7 @@ class SegmentFixture : public testing::Test, public PortFactory {
   io::Task<absl::Status> OpenPool(Pool* pool, std::size_t number) {
     const std::string data_path = "/pool" + std::to_string(number) + "/data";
     const std::string meta_path = "/pool" + std::to_string(number) + "/meta";
-    world_.AddDisk(data_path, 33 * kMiB);
+    pool->disk = world_.AddDisk(data_path, 33 * kMiB);
     pool->id = pool::PoolId(world_.MakeId());
     {
       CO_ASSIGN_OR_RETURN(std::unique_ptr<io::File> data, process_->OpenFile(data_path, {}));
