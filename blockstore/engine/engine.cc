@@ -297,6 +297,18 @@ io::Task<absl::Status> Engine::Grow(std::uint64_t size_bytes) {
   co_return co_await segments_.back()->Grow(size_bytes - start);
 }
 
+absl::Status Engine::StartScrub(ScrubOptions options) {
+  if (detaching_) {
+    return absl::UnavailableError(absl::StrCat("volume ", name_, " is being detached"));
+  }
+  if (options.bytes_per_second > 0) {
+    options.bytes_per_second =
+        std::max<std::uint64_t>(1, options.bytes_per_second / segments_.size());
+  }
+  for (const auto& segment : segments_) RETURN_IF_ERROR(segment->StartScrub(options));
+  return absl::OkStatus();
+}
+
 io::Task<absl::Status> Engine::RollGeneration() {
   InFlight in_flight(this);
   absl::Status status;

@@ -78,6 +78,9 @@ class Engine final : public BlockDevice {
   io::Task<absl::Status> DeleteSnapshot(pool::SnapshotId id);
   // Of the last segment: a volume of several segments grows only up to the end of it.
   io::Task<absl::Status> Grow(std::uint64_t size_bytes);
+  // Begins a scrub of every segment, which share the rate; SegmentEngine::Status shows them.
+  // FAILED_PRECONDITION: one still runs.
+  absl::Status StartScrub(ScrubOptions options);
   // Ends the present generation in every segment.
   io::Task<absl::Status> RollGeneration();
 

@@ -331,4 +331,20 @@ io::Task<absl::Status> RemoteReplica::WriteCopy(pool::SnapshotId layer, std::uin
   co_return call.status();
 }
 
+io::Task<absl::StatusOr<replica::VerifyAnswer>> RemoteReplica::Verify(
+    pool::SnapshotId layer, std::uint32_t extent, pool::BlockBits offered,
+    std::span<const std::byte> packed, std::int64_t deadline_ns) {
+  if (session_ == nullptr) co_return NotPrepared();
+  RemoteCall call(session_.get(), wire::FrameType::kVerify);
+  const wire::VerifyRequest request{layer, extent, offered};
+  wire::Encode(call.head(), request, packed, &call.encoded);
+  call.Start(deadline_ns);
+  co_await call.Done();
+  CO_RETURN_IF_ERROR(call.status());
+  replica::VerifyAnswer answer;
+  const absl::Status read = wire::ParseResult(call.result(), &answer);
+  if (!read.ok()) co_return call.Refuse(read);
+  co_return answer;
+}
+
 }  // namespace keelson::engine

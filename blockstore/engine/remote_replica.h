@@ -64,6 +64,11 @@ class RemoteReplica final : public replica::ReplicaPort {
                                    std::int64_t deadline_ns) override;
   io::Task<absl::Status> RecordProgress(replica::ResyncProgress progress,
                                         std::int64_t deadline_ns) override;
+  io::Task<absl::StatusOr<replica::VerifyAnswer>> Verify(pool::SnapshotId layer,
+                                                         std::uint32_t extent,
+                                                         pool::BlockBits offered,
+                                                         std::span<const std::byte> packed,
+                                                         std::int64_t deadline_ns) override;
   bool wants_new_generation() const override {
     return session_ != nullptr && session_->wants_new_generation();
   }

@@ -45,7 +45,8 @@ class ReplicaConnection {
       std::variant<wire::HeartbeatRequest, wire::FlushRequest, wire::AcceptRequest,
                    wire::ReadRequest, wire::WriteRequest, wire::TrimRequest, wire::MapRequest,
                    wire::EndGenerationRequest, wire::NotesRequest, wire::ReadCopyRequest,
-                   wire::BeginCopyRequest, wire::WriteCopyRequest, wire::RecordProgressRequest>;
+                   wire::BeginCopyRequest, wire::WriteCopyRequest, wire::RecordProgressRequest,
+                   wire::VerifyRequest>;
 
   // A request in flight, until its answer has left. Reused: the steady state allocates none.
   struct Request : OutFrame {
@@ -91,6 +92,7 @@ class ReplicaConnection {
   io::Task<void> ServeReadCopy(Request* request);
   io::Task<void> ServeMap(Request* request);
   io::Task<void> ServeNotes(Request* request);
+  io::Task<void> ServeVerify(Request* request);
   // The frame an answer begins with.
   wire::FrameHead AnswerHead(const Request& request) const;
   void Answer(Request* request, const absl::Status& status);

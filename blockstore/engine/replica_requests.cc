@@ -51,6 +51,8 @@ absl::Status ReplicaConnection::ParseMessage() {
       return ParseAs<wire::WriteCopyRequest>(message, &parsed_, data_bytes);
     case wire::FrameType::kRecordProgress:
       return ParseAs<wire::RecordProgressRequest>(message, &parsed_);
+    case wire::FrameType::kVerify:
+      return ParseAs<wire::VerifyRequest>(message, &parsed_, data_bytes);
     case wire::FrameType::kPrepare:
     case wire::FrameType::kCancel:
     case wire::FrameType::kBye:
@@ -78,6 +80,9 @@ void ReplicaConnection::Start(Request* request) {
       return;
     case wire::FrameType::kNotes:
       gate_.Spawn(ServeNotes(request));
+      return;
+    case wire::FrameType::kVerify:
+      gate_.Spawn(ServeVerify(request));
       return;
     default:
       gate_.Spawn(ServeCall(request));
@@ -178,6 +183,19 @@ io::Task<void> ReplicaConnection::ServeNotes(Request* request) {
     co_return;
   }
   wire::EncodeAnswer(AnswerHead(*request), *notes, &request->encoded);
+  writer_.Push(request);
+}
+
+io::Task<void> ReplicaConnection::ServeVerify(Request* request) {
+  const wire::VerifyRequest asked = std::get<wire::VerifyRequest>(request->message);
+  const absl::StatusOr<replica::VerifyAnswer> answer = co_await port_->Verify(
+      asked.layer, asked.extent, asked.offered, request->buffer.span(), io::kNoDeadline);
+  request->buffer.Reset();
+  if (!answer.ok()) {
+    Answer(request, answer.status());
+    co_return;
+  }
+  wire::EncodeAnswer(AnswerHead(*request), *answer, &request->encoded);
   writer_.Push(request);
 }
 

@@ -55,6 +55,7 @@ class Segment final : public SegmentEngine {
   io::Task<absl::Status> AddMember(replica::Member member, const replica::Member* witness) override;
   io::Task<absl::Status> RemoveMember(pool::ReplicaId replica,
                                       const pool::ReplicaId* witness) override;
+  absl::Status StartScrub(ScrubOptions options) override;
   io::Task<absl::Status> RollGeneration() override;
   SegmentStatus Status() const override;
   const SegmentCounters& counters() const override { return counters_; }
@@ -146,6 +147,29 @@ class Segment final : public SegmentEngine {
   io::Task<absl::Status> ServeProbation(MemberSlot* slot, std::uint64_t session);
   std::string SpeedProblem(const MemberSlot& slot) const;
 
+  // --- segment_scrub.cc ---
+  struct ScrubRegion;
+  struct ScrubView;
+  io::Task<void> RunScrub(ScrubOptions options);
+  io::Task<absl::Status> ScrubAll(ScrubOptions options);
+  // OK while a scrub may go on.
+  absl::Status ScrubHealth() const;
+  // The first region from `first` on that any member has a note of; none: that was all.
+  io::Task<absl::Status> FindScrubRegion(std::uint32_t first, ScrubRegion* found);
+  io::Task<absl::Status> ScrubExtent(std::uint32_t extent, ScrubRegion* region);
+  io::Task<void> ScrubLayer(pool::SnapshotId layer, std::uint32_t extent,
+                            std::vector<ScrubView>* views, ScrubRegion* region);
+  // Offers what one member has lost to it, from another one.
+  io::Task<void> Mend(pool::SnapshotId layer, std::uint32_t extent, ScrubView* target,
+                      ScrubView* source, std::span<std::byte> buffer);
+  // The blocks `wanted` of the source, packed; those that it cannot give are taken out of them.
+  io::Task<void> ReadWanted(pool::SnapshotId layer, std::uint32_t extent, ScrubView* source,
+                            pool::BlockBits* wanted, std::span<std::byte> into);
+  void CountBad(pool::SnapshotId layer, std::uint32_t extent, const ScrubView& view);
+  void Compare(pool::SnapshotId layer, std::uint32_t extent, std::vector<ScrubView>* views);
+  void AddFinding(ScrubFinding::Kind kind, pool::SnapshotId layer, std::uint32_t extent,
+                  std::uint32_t block, const MemberSlot& slot);
+
   // --- segment_attach.cc ---
   io::Task<absl::Status> Attach(AttachPlan* plan);
   io::Task<void> PrepareForAttach(AttachPlan* plan, MemberSlot* slot);
@@ -207,6 +231,7 @@ class Segment final : public SegmentEngine {
   replica::RangeLock ranges_;
   std::optional<replica::RangeLock::Hold> barrier_;
   std::set<std::uint32_t> unreconciled_;
+  std::optional<ScrubStatus> scrub_;
   io::WaitList changed_;
   io::Gate gate_;
   io::AsyncMutex rolling_;

@@ -15,12 +15,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "blockstore/engine/scrub.h"
 #include "blockstore/engine/slow_member.h"
 #include "blockstore/io/reactor.h"
 #include "blockstore/replica/configuration.h"
@@ -81,6 +83,7 @@ struct SegmentStatus {
   replica::Configuration configuration;
   std::vector<MemberStatus> members;
   std::uint64_t regions_to_reconcile = 0;
+  std::optional<ScrubStatus> scrub;  // the present or the last one of this attachment
   // OK while it serves; what I/O waits for in a sentence otherwise.
   std::string waiting_for;
   absl::Status health;
@@ -90,6 +93,9 @@ struct SegmentCounters {
   std::uint64_t degrades = 0, rejoins = 0, fenced = 0, read_retries = 0, repairs = 0;
   std::uint64_t resync_copied_bytes = 0, reconciled_regions = 0, generations = 0;
   std::uint64_t slow_demotions = 0;  // members left out for being slow
+  // Of all scrubs.
+  std::uint64_t scrub_read_bytes = 0, scrub_bad_blocks = 0, scrub_repaired_blocks = 0;
+  std::uint64_t scrub_different_blocks = 0;
 };
 
 class SegmentEngine {
@@ -130,6 +136,10 @@ class SegmentEngine {
   // FAILED_PRECONDITION when it is the last InSync member.
   virtual io::Task<absl::Status> RemoveMember(pool::ReplicaId replica,
                                               const pool::ReplicaId* witness) = 0;
+
+  // Begins a scrub, which goes on in the background; Status shows it. It ends with the attachment.
+  // FAILED_PRECONDITION: one runs already.
+  virtual absl::Status StartScrub(ScrubOptions options) = 0;
 
   // Ends the present generation now: it is clean when this completes OK.
   virtual io::Task<absl::Status> RollGeneration() = 0;

@@ -382,6 +382,7 @@ SegmentStatus Segment::Status() const {
   SegmentStatus status;
   status.configuration = in_force_;
   status.regions_to_reconcile = unreconciled_.size();
+  status.scrub = scrub_;
   status.health = health_.ok() ? frozen_ : health_;
   std::vector<std::string> missing;
   for (const auto& slot : slots_) {

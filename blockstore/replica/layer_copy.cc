@@ -19,19 +19,6 @@ using pool::kExtentBytes;
 using pool::kExtentsPerRegion;
 using pool::kNoExtent;
 
-// What the span says about the blocks of an extent.
-ExtentContent ContentOf(LayerSpan span, std::uint32_t extent) {
-  ExtentContent content;
-  for (const Layer* layer = span.top; layer != span.end; layer = layer->parent()) {
-    ExtentState state;
-    if (!layer->Find(extent, &state)) continue;
-    const BlockBits decided = content.data | content.zeroed;
-    content.data = content.data | (state.present & ~decided);
-    content.zeroed = content.zeroed | (state.zeroed & ~decided);
-  }
-  return content;
-}
-
 pool::Generation NoteOf(LayerSpan span, std::uint32_t region) {
   pool::Generation note;
   for (const Layer* layer = span.top; layer != span.end; layer = layer->parent()) {
@@ -51,6 +38,19 @@ void SetChecksums(pool::ChecksumBlock* checksums, const BlockBits& blocks,
 }
 
 }  // namespace
+
+// What the span says about the blocks of an extent.
+ExtentContent LayerCopy::ContentOf(LayerSpan span, std::uint32_t extent) {
+  ExtentContent content;
+  for (const Layer* layer = span.top; layer != span.end; layer = layer->parent()) {
+    ExtentState state;
+    if (!layer->Find(extent, &state)) continue;
+    const BlockBits decided = content.data | content.zeroed;
+    content.data = content.data | (state.present & ~decided);
+    content.zeroed = content.zeroed | (state.zeroed & ~decided);
+  }
+  return content;
+}
 
 bool LayerCopy::IsBoundary(const SnapshotState& snapshot) const {
   return !replica_->configuration_.has_value() || replica_->configuration_->Has(snapshot.id);

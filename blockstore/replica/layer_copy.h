@@ -35,6 +35,10 @@ class LayerCopy {
                                pool::Generation generation);
   io::Task<absl::Status> Write(pool::SnapshotId layer, std::uint32_t extent, ExtentContent content,
                                std::span<const std::byte> packed);
+  // layer_verify.cc
+  io::Task<absl::StatusOr<VerifyAnswer>> Verify(pool::SnapshotId layer, std::uint32_t extent,
+                                                pool::BlockBits offered,
+                                                std::span<const std::byte> packed);
 
  private:
   // A configured layer: [top, end), and whether it is the oldest.
@@ -59,6 +63,7 @@ class LayerCopy {
   absl::StatusOr<Target> Find(pool::SnapshotId id) const;
   // Waits while the rest of the target is being merged into its top.
   io::Task<absl::StatusOr<Target>> FindMerged(pool::SnapshotId id);
+  static ExtentContent ContentOf(LayerSpan span, std::uint32_t extent);
   Plan MakePlan(const Target& target, std::uint32_t extent, const ExtentContent& content) const;
   // Reads the blocks `wanted` of an extent, packed; what the span has not, is zero.
   io::Task<absl::Status> ReadBlocks(LayerSpan span, std::uint32_t extent, pool::BlockBits wanted,
@@ -71,6 +76,12 @@ class LayerCopy {
                                    pool::BlockBits data, std::span<const std::byte> packed);
   io::Task<absl::Status> WriteBlocks(std::uint32_t pool_extent, pool::BlockBits blocks,
                                      std::span<const std::byte> packed);
+  // Into `answer`: how the blocks of the source are, the first of which is `first`.
+  io::Task<absl::Status> VerifyRun(BlockSource source, std::uint32_t extent, std::uint32_t first,
+                                   std::span<std::byte> buffer, VerifyAnswer* answer);
+  io::Task<absl::Status> MendBlock(LayerSpan span, std::uint32_t extent, std::uint32_t block,
+                                   std::span<const std::byte> bytes, std::span<std::byte> buffer,
+                                   VerifyAnswer* answer);
 
   ReplicaStore* store_;  // outlives this
   Replica* replica_;     // outlives this

@@ -21,6 +21,7 @@
 //   RESOURCE_EXHAUSTED  write: no space
 //   FAILED_PRECONDITION the member cannot do this in its state (no data, no such snapshot)
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -69,6 +70,17 @@ struct RegionNote {
 struct ExtentContent {
   pool::BlockBits data;
   pool::BlockBits zeroed;
+};
+
+// What Verify found in an extent of one layer.
+struct VerifyAnswer {
+  ExtentContent content;
+  pool::BlockBits bad;     // data blocks that could not be read or did not match their checksum
+  pool::BlockBits mended;  // of these; the others of them are still bad
+  // Of the data blocks that are good now; 0 for all others.
+  std::array<std::uint32_t, pool::kBlocksPerExtent> crc32c{};
+
+  pool::BlockBits still_bad() const { return bad & ~mended; }
 };
 
 // A run of blocks in the same state. A hole reads as zeroes and occupies no space.
@@ -133,6 +145,17 @@ class ReplicaPort {
   // Flushes, then makes the progress durable.
   virtual io::Task<absl::Status> RecordProgress(ResyncProgress progress,
                                                 std::int64_t deadline_ns) = 0;
+
+  // --- Scrub ---
+  // Reads every data block of the extent in that layer and compares it with its checksum, where one
+  // is known (R17). Of those that are bad the blocks `offered`, whose bytes are `packed`, are put
+  // right in place, but only where the bytes are exactly what the checksum says: so nothing
+  // changes but what had rotted, no note is raised, and what is torn by a crash stays detectable.
+  virtual io::Task<absl::StatusOr<VerifyAnswer>> Verify(pool::SnapshotId layer,
+                                                        std::uint32_t extent,
+                                                        pool::BlockBits offered,
+                                                        std::span<const std::byte> packed,
+                                                        std::int64_t deadline_ns) = 0;
 
   // The member holds so much that only the end of a generation lets go of (checksums not yet
   // stored) that the engine should end the present one soon.

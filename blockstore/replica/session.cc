@@ -336,4 +336,19 @@ io::Task<absl::Status> Session::RecordProgress(ResyncProgress progress,
   co_return call.Answer(std::move(status));
 }
 
+// --- Scrub ---
+
+io::Task<absl::StatusOr<VerifyAnswer>> Session::Verify(pool::SnapshotId layer, std::uint32_t extent,
+                                                       pool::BlockBits offered,
+                                                       std::span<const std::byte> packed,
+                                                       std::int64_t /*deadline_ns*/) {
+  CO_RETURN_IF_ERROR(CheckExtents(extent, 1));
+  Call call(this);
+  LayerCopy copy(store_, call.replica());
+  absl::StatusOr<VerifyAnswer> answer = co_await copy.Verify(layer, extent, offered, packed);
+  absl::Status status = call.Answer(answer.status());
+  if (!status.ok()) co_return status;
+  co_return *answer;
+}
+
 }  // namespace keelson::replica

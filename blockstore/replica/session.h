@@ -66,6 +66,10 @@ class Session final : public ReplicaPort {
                                    ExtentContent content, std::span<const std::byte> packed,
                                    std::int64_t deadline_ns) override;
   io::Task<absl::Status> RecordProgress(ResyncProgress progress, std::int64_t deadline_ns) override;
+  io::Task<absl::StatusOr<VerifyAnswer>> Verify(pool::SnapshotId layer, std::uint32_t extent,
+                                                pool::BlockBits offered,
+                                                std::span<const std::byte> packed,
+                                                std::int64_t deadline_ns) override;
 
   bool wants_new_generation() const override;
   io::Task<void> Close() override;

@@ -55,6 +55,7 @@ class BlockStoreService final : public v1::BlockStore::Service {
   KEEL_UNARY(AttachVolume)
   KEEL_UNARY(DetachVolume)
   KEEL_UNARY(GetVolumeStatus)
+  KEEL_UNARY(ScrubVolume)
   KEEL_UNARY(GetNode)
   KEEL_UNARY(CreateReplica)
   KEEL_UNARY(DeleteReplica)

@@ -102,6 +102,18 @@ void AddVolume(const VolumeCounters& volume, Page* page) {
   page->Counter("keelson_volume_resync_bytes_total",
                 "Bytes copied to members that missed something, since the volume was attached.",
                 Number(volume.resync_copied_bytes), labels);
+  page->Counter("keelson_volume_scrub_read_bytes_total",
+                "Bytes that scrubs read on all copies, since the volume was attached.",
+                Number(volume.scrub_read_bytes), labels);
+  page->Counter("keelson_volume_scrub_bad_blocks_total",
+                "Blocks that scrubs could not read or that did not match their checksum.",
+                Number(volume.scrub_bad_blocks), labels);
+  page->Counter("keelson_volume_scrub_repaired_blocks_total",
+                "Bad blocks that scrubs put right from another copy.",
+                Number(volume.scrub_repaired_blocks), labels);
+  page->Counter("keelson_volume_scrub_different_blocks_total",
+                "Blocks of a copy that scrubs found to differ from another copy.",
+                Number(volume.scrub_different_blocks), labels);
   page->Counter("keelson_volume_slow_demotions_total",
                 "Copies left out for being much slower than the others, since it was attached.",
                 Number(volume.slow_demotions), labels);

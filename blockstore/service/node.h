@@ -100,6 +100,8 @@ class Node {
                             v1::DetachVolumeResponse* response);
   absl::Status GetVolumeStatus(const v1::GetVolumeStatusRequest& request,
                                v1::GetVolumeStatusResponse* response);
+  absl::Status ScrubVolume(const v1::ScrubVolumeRequest& request,
+                           v1::ScrubVolumeResponse* response);
 
   absl::Status GetNode(const v1::GetNodeRequest& request, v1::GetNodeResponse* response);
   absl::Status CreateReplica(const v1::CreateReplicaRequest& request,

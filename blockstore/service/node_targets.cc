@@ -235,6 +235,20 @@ absl::Status Node::GetVolumeStatus(const v1::GetVolumeStatusRequest& request,
   return absl::OkStatus();
 }
 
+absl::Status Node::ScrubVolume(const v1::ScrubVolumeRequest& request, v1::ScrubVolumeResponse*) {
+  RETURN_IF_ERROR(Ready());
+  const std::string& name = request.name();
+  engine::ScrubOptions options;
+  options.bytes_per_second = request.bytes_per_second();
+  if (Shard* const shard = AttachedOn(name); shard != nullptr) {
+    return shard->thread().Run(
+        [shard, &name, &options] { return shard->volumes().StartScrub(name, options); });
+  }
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(name));
+  return slot->shard->thread().Run(
+      [slot, &name, &options] { return slot->host->StartScrub(name, options); });
+}
+
 // --- Replicas ---
 
 absl::Status Node::GetNode(const v1::GetNodeRequest&, v1::GetNodeResponse* response) {

@@ -265,6 +265,13 @@ absl::StatusOr<v1::GetVolumeStatusResponse> PoolHost::Status(const std::string& 
   return status;
 }
 
+absl::Status PoolHost::StartScrub(const std::string& name, const engine::ScrubOptions& options) {
+  engine::Engine* engine = FindEngine(name);
+  if (engine != nullptr) return engine->StartScrub(options);
+  return absl::NotFoundError(
+      absl::StrCat("volume '", name, "' is not attached on this node; attach it to scrub it"));
+}
+
 io::Task<absl::StatusOr<v1::Replica>> PoolHost::CreateReplica(replica::NewMember member) {
   const pool::ReplicaId id = member.replica;
   const std::string name = member.name;

@@ -60,6 +60,7 @@ class PoolHost {
   io::Task<absl::Status> Detach(std::string name);
   // NOT_FOUND when it is not attached here.
   absl::StatusOr<v1::GetVolumeStatusResponse> Status(const std::string& name) const;
+  absl::Status StartScrub(const std::string& name, const engine::ScrubOptions& options);
 
   // Idempotent.
   io::Task<absl::StatusOr<v1::Replica>> CreateReplica(replica::NewMember member);

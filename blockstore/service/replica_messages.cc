@@ -27,6 +27,46 @@ replica::MemberState ParseState(v1::MemberState state) {
   return replica::MemberState::kOut;
 }
 
+v1::ScrubFinding::Kind ToMessage(engine::ScrubFinding::Kind kind) {
+  switch (kind) {
+    case engine::ScrubFinding::Kind::kRepaired:
+      return v1::ScrubFinding::REPAIRED;
+    case engine::ScrubFinding::Kind::kUnrepairable:
+      return v1::ScrubFinding::UNREPAIRABLE;
+    case engine::ScrubFinding::Kind::kDifferent:
+      return v1::ScrubFinding::DIFFERENT;
+  }
+  return v1::ScrubFinding::KIND_UNSPECIFIED;
+}
+
+v1::Scrub ToMessage(const engine::ScrubStatus& scrub,
+                    const std::vector<replica::ConfiguredSnapshot>& snapshots) {
+  v1::Scrub message;
+  message.set_running(scrub.running);
+  message.set_ended_early(scrub.ended_early);
+  message.set_position_bytes(scrub.position_bytes);
+  message.set_size_bytes(scrub.size_bytes);
+  message.set_regions(scrub.regions);
+  message.set_regions_skipped(scrub.regions_skipped);
+  message.set_read_bytes(scrub.read_bytes);
+  message.set_bad_blocks(scrub.bad_blocks);
+  message.set_repaired_blocks(scrub.repaired_blocks);
+  message.set_unrepairable_blocks(scrub.unrepairable_blocks);
+  message.set_different_blocks(scrub.different_blocks);
+  for (const engine::ScrubFinding& finding : scrub.findings) {
+    v1::ScrubFinding* one = message.add_findings();
+    one->set_kind(ToMessage(finding.kind));
+    one->set_offset(finding.offset);
+    one->set_replica_id(finding.replica.ToString());
+    if (finding.layer.is_nil()) continue;
+    one->set_snapshot(finding.layer.ToString());  // when it has been deleted since
+    for (const replica::ConfiguredSnapshot& snapshot : snapshots) {
+      if (snapshot.id == finding.layer) one->set_snapshot(snapshot.name);
+    }
+  }
+  return message;
+}
+
 absl::StatusOr<pool::Uuid> ParseId(std::string_view field, const std::string& text) {
   const absl::StatusOr<pool::Uuid> id = pool::Uuid::Parse(text);
   if (id.ok() && !id->is_nil()) return id;
@@ -120,6 +160,9 @@ v1::SegmentStatus ToMessage(const engine::SegmentStatus& status) {
   message.set_regions_to_reconcile(status.regions_to_reconcile);
   message.set_waiting_for(status.waiting_for);
   message.set_error(std::string(status.health.message()));
+  if (status.scrub) {
+    *message.mutable_scrub() = ToMessage(*status.scrub, status.configuration.snapshots);
+  }
   return message;
 }
 

@@ -12,6 +12,10 @@ VolumeCounters VolumeCounters::Of(const std::string& volume, engine::Engine* eng
     result.in_sync_members += configuration.in_sync_count();
     result.degraded_members += configuration.data_member_count() - configuration.in_sync_count();
     result.resync_copied_bytes += segment.counters().resync_copied_bytes;
+    result.scrub_read_bytes += segment.counters().scrub_read_bytes;
+    result.scrub_bad_blocks += segment.counters().scrub_bad_blocks;
+    result.scrub_repaired_blocks += segment.counters().scrub_repaired_blocks;
+    result.scrub_different_blocks += segment.counters().scrub_different_blocks;
     result.slow_demotions += segment.counters().slow_demotions;
     result.fenced += segment.counters().fenced;
   }

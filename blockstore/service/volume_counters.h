@@ -15,6 +15,8 @@ struct VolumeCounters {
   std::uint64_t in_sync_members = 0;
   std::uint64_t degraded_members = 0;  // have missed something
   std::uint64_t resync_copied_bytes = 0;
+  std::uint64_t scrub_read_bytes = 0, scrub_bad_blocks = 0, scrub_repaired_blocks = 0;
+  std::uint64_t scrub_different_blocks = 0;
   std::uint64_t slow_demotions = 0;  // members left out for being slow
   std::uint64_t fenced = 0;          // segments that another engine has taken over
 

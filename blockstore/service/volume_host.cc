@@ -180,6 +180,11 @@ absl::StatusOr<v1::GetVolumeStatusResponse> VolumeHost::Status(const std::string
   return status;
 }
 
+absl::Status VolumeHost::StartScrub(const std::string& name, const engine::ScrubOptions& options) {
+  ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  return engine->StartScrub(options);
+}
+
 v1::Volume VolumeHost::Describe(const std::string& name, const Attachment& attachment) const {
   const replica::Configuration configuration = attachment.engine->segment(0).Status().configuration;
   v1::Volume volume;

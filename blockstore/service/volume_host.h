@@ -52,6 +52,7 @@ class VolumeHost {
   io::Task<absl::Status> DeleteSnapshot(std::string name, std::string snapshot);
   absl::StatusOr<std::vector<v1::Snapshot>> Snapshots(const std::string& name) const;
   absl::StatusOr<v1::GetVolumeStatusResponse> Status(const std::string& name) const;
+  absl::Status StartScrub(const std::string& name, const engine::ScrubOptions& options);
 
   std::vector<v1::Volume> Volumes() const;
   std::vector<VolumeCounters> Counters() const;

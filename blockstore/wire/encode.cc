@@ -136,6 +136,15 @@ void Encode(FrameHead head, const RecordProgressRequest& request, EncodedFrame* 
   EncodeRequest(head, FrameType::kRecordProgress, ToRaw(request.progress), {}, out);
 }
 
+void Encode(FrameHead head, const VerifyRequest& request, std::span<const std::byte> packed,
+            EncodedFrame* out) {
+  RawVerify raw{};
+  StoreUuid(request.layer, &raw.layer);
+  StoreBits(request.offered, &raw.offered);
+  raw.extent = request.extent;
+  EncodeRequest(head, FrameType::kVerify, raw, packed, out);
+}
+
 void Encode(FrameHead head, const CancelRequest& request, EncodedFrame* out) {
   RawCancel raw{};
   raw.request_id = request.request_id;
@@ -227,6 +236,18 @@ void EncodeAnswer(FrameHead head, const replica::ExtentContent& content,
   RawReadCopyResult raw{};
   raw.content = ToRaw(content);
   EncodeFrame(head, std::as_bytes(std::span(&raw, 1)), packed, out);
+}
+
+void EncodeAnswer(FrameHead head, const replica::VerifyAnswer& answer, EncodedFrame* out) {
+  head.answer = true;
+  RawVerifyResult raw{};
+  raw.content = ToRaw(answer.content);
+  StoreBits(answer.bad, &raw.bad);
+  StoreBits(answer.mended, &raw.mended);
+  std::copy(answer.crc32c.begin(), answer.crc32c.end(), std::begin(raw.crc32c));
+  std::string body = BeginResult();
+  AppendRaw(raw, &body);
+  EncodeFrameWithBody(head, std::move(body), {}, out);
 }
 
 void EncodeReadAnswer(FrameHead head, std::span<const std::byte> data, EncodedFrame* out) {

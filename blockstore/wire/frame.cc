@@ -17,7 +17,7 @@ constexpr std::size_t kPartialBytesKept = std::size_t{64} << 10;
 
 bool MayCarryData(FrameType type, bool answer) {
   if (answer) return type == FrameType::kRead || type == FrameType::kReadCopy;
-  return type == FrameType::kWrite || type == FrameType::kWriteCopy;
+  return type == FrameType::kWrite || type == FrameType::kWriteCopy || type == FrameType::kVerify;
 }
 
 void StoreHeader(const FrameHead& head, std::span<const std::byte> message,
@@ -80,6 +80,8 @@ std::string_view FrameTypeName(FrameType type) {
       return "Cancel";
     case FrameType::kBye:
       return "Bye";
+    case FrameType::kVerify:
+      return "Verify";
   }
   return "unknown";
 }

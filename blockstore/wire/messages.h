@@ -83,6 +83,11 @@ struct RecordProgressRequest {
   replica::ResyncProgress progress;
   bool operator==(const RecordProgressRequest&) const = default;
 };
+struct VerifyRequest {  // the blocks offered are the frame's data
+  pool::SnapshotId layer;
+  std::uint32_t extent = 0;
+  pool::BlockBits offered;
+};
 struct CancelRequest {
   std::uint64_t request_id = 0;
   bool operator==(const CancelRequest&) const = default;
@@ -107,6 +112,8 @@ void Encode(FrameHead head, const BeginCopyRequest& request, EncodedFrame* out);
 void Encode(FrameHead head, const WriteCopyRequest& request, std::span<const std::byte> packed,
             EncodedFrame* out);
 void Encode(FrameHead head, const RecordProgressRequest& request, EncodedFrame* out);
+void Encode(FrameHead head, const VerifyRequest& request, std::span<const std::byte> packed,
+            EncodedFrame* out);
 void Encode(FrameHead head, const CancelRequest& request, EncodedFrame* out);
 void EncodeBye(FrameHead head, std::string_view reason, EncodedFrame* out);
 
@@ -118,6 +125,7 @@ void EncodeAnswer(FrameHead head, const std::vector<replica::DataRun>& runs, Enc
 void EncodeAnswer(FrameHead head, const std::vector<replica::RegionNote>& notes, EncodedFrame* out);
 void EncodeAnswer(FrameHead head, const replica::ExtentContent& content,
                   std::span<const std::byte> packed, EncodedFrame* out);
+void EncodeAnswer(FrameHead head, const replica::VerifyAnswer& answer, EncodedFrame* out);
 void EncodeReadAnswer(FrameHead head, std::span<const std::byte> data, EncodedFrame* out);
 
 // --- Reading. `data_bytes` is the header's. ---
@@ -138,6 +146,7 @@ absl::Status Parse(Message message, ReadCopyRequest* out);
 absl::Status Parse(Message message, BeginCopyRequest* out);
 absl::Status Parse(Message message, std::size_t data_bytes, WriteCopyRequest* out);
 absl::Status Parse(Message message, RecordProgressRequest* out);
+absl::Status Parse(Message message, std::size_t data_bytes, VerifyRequest* out);
 absl::Status Parse(Message message, CancelRequest* out);
 // Printable, whatever the peer sent.
 std::string ByeReason(Message message);
@@ -153,5 +162,6 @@ absl::Status ParseResult(Message result, replica::PrepareAnswer* out);
 absl::Status ParseResult(Message result, std::vector<replica::DataRun>* out);
 absl::Status ParseResult(Message result, std::vector<replica::RegionNote>* out);
 absl::Status ParseResult(Message result, std::size_t data_bytes, replica::ExtentContent* out);
+absl::Status ParseResult(Message result, replica::VerifyAnswer* out);
 
 }  // namespace keelson::wire

@@ -199,6 +199,19 @@ absl::Status Parse(Message message, RecordProgressRequest* out) {
   return absl::OkStatus();
 }
 
+absl::Status Parse(Message message, std::size_t data_bytes, VerifyRequest* out) {
+  RawVerify raw;
+  RETURN_IF_ERROR(Load(message, FrameType::kVerify, &raw));
+  RETURN_IF_ERROR(CheckReserved(FrameType::kVerify, raw.reserved));
+  out->layer = pool::SnapshotId(LoadUuid(raw.layer));
+  out->extent = raw.extent;
+  out->offered = LoadBits(raw.offered);
+  if (data_bytes == out->offered.Count() * pool::kBlockBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("a Verify that offers ", out->offered.Count(),
+                                                 " blocks came with ", data_bytes,
+                                                 " bytes of data"));
+}
+
 absl::Status Parse(Message message, CancelRequest* out) {
   RawCancel raw;
   RETURN_IF_ERROR(Load(message, FrameType::kCancel, &raw));
@@ -298,6 +311,20 @@ absl::Status ParseResult(Message result, std::size_t data_bytes, replica::Extent
   }
   *out = FromRaw(LoadRaw<RawExtentContent>(result.data()));
   return CheckContent(*out, data_bytes);
+}
+
+absl::Status ParseResult(Message result, replica::VerifyAnswer* out) {
+  if (result.size() != sizeof(RawVerifyResult)) return Bad("the answer to Verify has another size");
+  const auto raw = LoadRaw<RawVerifyResult>(result.data());
+  out->content = FromRaw(raw.content);
+  out->bad = LoadBits(raw.bad);
+  out->mended = LoadBits(raw.mended);
+  std::copy(std::begin(raw.crc32c), std::end(raw.crc32c), out->crc32c.begin());
+  if ((out->content.data & out->content.zeroed).Any() || !out->content.data.Contains(out->bad) ||
+      !out->bad.Contains(out->mended)) {
+    return Bad("the answer to Verify contradicts itself");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace keelson::wire

@@ -5,7 +5,7 @@
 //
 // A connection begins with one Hello from each side, the engine's first. Its layout is the same in
 // every version. Then frames: a header, a *message* (small, structured, by the frame's type) and
-// *data* (whole blocks, for the four types that carry any). Requests are pipelined; each has one
+// *data* (whole blocks, for the types that carry any). Requests are pipelined; each has one
 // answer, of the same type and request id, in any order. One connection carries one session.
 
 #include <bit>
@@ -77,8 +77,9 @@ enum class FrameType : std::uint16_t {
   kCancel = 15,
   // The sender ends the connection; the message is a sentence that says why. Has no answer.
   kBye = 16,
+  kVerify = 17,
 };
-inline constexpr std::uint16_t kFrameTypeMax = 16;
+inline constexpr std::uint16_t kFrameTypeMax = 17;
 
 inline constexpr std::uint16_t kFlagAnswer = 1 << 0;
 // In an answer: the session has ended at the member.
@@ -209,6 +210,14 @@ struct RawProgress {
 };
 static_assert(sizeof(RawProgress) == 48);
 
+struct RawVerify {  // with data
+  std::uint8_t layer[16];
+  std::uint64_t offered[4];
+  std::uint32_t extent;
+  std::uint32_t reserved;
+};
+static_assert(sizeof(RawVerify) == 56);
+
 struct RawCancel {
   std::uint64_t request_id;
 };
@@ -247,6 +256,14 @@ struct RawRegionNote {  // any number
   std::uint32_t reserved;
 };
 static_assert(sizeof(RawRegionNote) == 64);
+
+struct RawVerifyResult {
+  RawExtentContent content;
+  std::uint64_t bad[4];
+  std::uint64_t mended[4];
+  std::uint32_t crc32c[256];
+};
+static_assert(sizeof(RawVerifyResult) == 1152);
 
 // What one answer may hold; a member that is asked for more answers less.
 inline constexpr std::size_t kRunsPerAnswerMax = 65'000;

@@ -54,16 +54,25 @@ inline pool::Generation FromRaw(const RawGeneration& raw) {
   return generation;
 }
 
+inline void StoreBits(const pool::BlockBits& bits, std::uint64_t (*to)[4]) {
+  std::memcpy(*to, bits.words().data(), sizeof(*to));
+}
+inline pool::BlockBits LoadBits(const std::uint64_t (&from)[4]) {
+  pool::BlockBits bits;
+  std::memcpy(bits.words().data(), from, sizeof(from));
+  return bits;
+}
+
 inline RawExtentContent ToRaw(const replica::ExtentContent& content) {
   RawExtentContent raw{};
-  std::memcpy(raw.data, content.data.words().data(), sizeof(raw.data));
-  std::memcpy(raw.zeroed, content.zeroed.words().data(), sizeof(raw.zeroed));
+  StoreBits(content.data, &raw.data);
+  StoreBits(content.zeroed, &raw.zeroed);
   return raw;
 }
 inline replica::ExtentContent FromRaw(const RawExtentContent& raw) {
   replica::ExtentContent content;
-  std::memcpy(content.data.words().data(), raw.data, sizeof(raw.data));
-  std::memcpy(content.zeroed.words().data(), raw.zeroed, sizeof(raw.zeroed));
+  content.data = LoadBits(raw.data);
+  content.zeroed = LoadBits(raw.zeroed);
   return content;
 }
 

@@ -132,6 +132,9 @@ absl::StatusOr<v1::GetVolumeStatusResponse> Client::GetVolumeStatus(
     const v1::GetVolumeStatusRequest& request) {
   return connection_->Call(&Stub::GetVolumeStatus, request);
 }
+absl::StatusOr<v1::ScrubVolumeResponse> Client::ScrubVolume(const v1::ScrubVolumeRequest& request) {
+  return connection_->Call(&Stub::ScrubVolume, request);
+}
 absl::StatusOr<v1::GetNodeResponse> Client::GetNode() {
   return connection_->Call(&Stub::GetNode, v1::GetNodeRequest());
 }

@@ -41,6 +41,7 @@ class Client {
   absl::StatusOr<v1::DetachVolumeResponse> DetachVolume(const v1::DetachVolumeRequest& request);
   absl::StatusOr<v1::GetVolumeStatusResponse> GetVolumeStatus(
       const v1::GetVolumeStatusRequest& request);
+  absl::StatusOr<v1::ScrubVolumeResponse> ScrubVolume(const v1::ScrubVolumeRequest& request);
 
   absl::StatusOr<v1::GetNodeResponse> GetNode();
   absl::StatusOr<v1::CreateReplicaResponse> CreateReplica(const v1::CreateReplicaRequest& request);

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/size_text.h"
+#include "provisioner/ctl/scrub_report.h"
 
 namespace keelson::ctl {
 namespace {
@@ -100,6 +101,7 @@ json ToJson(const VolumeView& volume) {
           {"uri", volume.status ? volume.status->uri() : ""},
           {"error", volume.status ? volume.status->error() : ""},
           {"waiting_for", waiting_for},
+          {"scrub", volume.status ? ToJson(SummarizeScrub(*volume.status)) : json()},
           {"silent_nodes", volume.silent_nodes},
           {"members", members}};
 }
@@ -135,6 +137,10 @@ void PrintStatus(Output output, const VolumeView& volume, std::ostream* out) {
        << InSync(volume) << " of " << volume.copies() << " copies in sync, " << StateOf(volume)
        << "\n";
   if (volume.status && !volume.status->uri().empty()) *out << volume.status->uri() << "\n";
+  if (volume.status) {
+    const ScrubReport scrub = SummarizeScrub(*volume.status);
+    if (scrub.any) *out << FormatScrub(scrub) << "\n";
+  }
   std::vector<std::vector<std::string>> rows = {{"NODE", "STATE", "ADDRESS", "REPLICA", "NOTE"}};
   for (const PlacedMember& placed : volume.members) {
     rows.push_back({placed.node.empty() ? "?" : placed.node, StateName(placed.member),

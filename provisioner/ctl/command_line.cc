@@ -253,6 +253,16 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
     OnCluster(run,
               [run](const Cluster& cluster) { return DetachFromNodes(cluster, run->cluster); });
   });
+  CLI::App* scrub =
+      AddNamed(volume, "scrub", "Read and compare all copies of an attached volume, repair", run);
+  scrub
+      ->add_option("--rate", arguments.bytes_per_second,
+                   "Bytes a second to read, of all copies together; without it as fast as it goes")
+      ->transform(kSize);
+  scrub->add_flag("--no-wait", arguments.no_wait, "Begin it only; `volume status` shows it");
+  scrub->callback([run] {
+    OnServingNode(run, [run] { return ScrubVolume(run->settings, run->volume, run->out); });
+  });
   AddNamed(volume, "status", "How the members of a volume are (with --node)", run)->callback([run] {
     OnCluster(run, [run](const Cluster& cluster) {
       return ShowStatus(cluster, run->cluster, run->settings.output, run->out);

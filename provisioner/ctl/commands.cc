@@ -3,11 +3,13 @@
 #include <filesystem>
 #include <memory>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "provisioner/ctl/client.h"
 #include "provisioner/ctl/offline.h"
+#include "provisioner/ctl/scrub_report.h"
 
 namespace keelson::ctl {
 namespace {
@@ -32,6 +34,8 @@ absl::Status Call(const Settings& settings,
   use(*response);
   return absl::OkStatus();
 }
+
+constexpr std::chrono::milliseconds kScrubPollPause{200};
 
 constexpr auto kIgnore = [](const auto&) {};
 
@@ -183,6 +187,29 @@ absl::Status DetachVolume(const Settings& settings, const VolumeArguments& volum
   v1::DetachVolumeRequest request;
   request.set_name(volume.name);
   return Call(settings, &Client::DetachVolume, request, kIgnore);
+}
+
+absl::Status ScrubVolume(const Settings& settings, const VolumeArguments& volume,
+                         std::ostream* out) {
+  const absl::StatusOr<std::unique_ptr<Client>> client = Connect(settings);
+  if (!client.ok()) return client.status();
+  v1::ScrubVolumeRequest request;
+  request.set_name(volume.name);
+  request.set_bytes_per_second(volume.bytes_per_second);
+  const absl::StatusOr<v1::ScrubVolumeResponse> started = (*client)->ScrubVolume(request);
+  if (!started.ok() || volume.no_wait) return started.status();
+  v1::GetVolumeStatusRequest ask;
+  ask.set_name(volume.name);
+  for (;;) {
+    const absl::StatusOr<v1::GetVolumeStatusResponse> status = (*client)->GetVolumeStatus(ask);
+    if (!status.ok()) return status.status();
+    const ScrubReport report = SummarizeScrub(*status);
+    if (!report.running) {
+      Print(settings.output, report, out);
+      return Judge(report, volume.name);
+    }
+    std::this_thread::sleep_for(kScrubPollPause);
+  }
 }
 
 }  // namespace keelson::ctl

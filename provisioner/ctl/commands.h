@@ -35,7 +35,9 @@ struct VolumeArguments {
   std::string snapshot;
   std::string source;  // VOLUME@SNAPSHOT
   std::uint64_t size_bytes = 0;
+  std::uint64_t bytes_per_second = 0;
   bool read_only = false;
+  bool no_wait = false;
 };
 
 absl::Status CreatePool(const Settings& settings, const PoolArguments& pool, std::ostream* out);
@@ -59,5 +61,10 @@ absl::Status GrowVolume(const Settings& settings, const VolumeArguments& volume,
 absl::Status AttachVolume(const Settings& settings, const VolumeArguments& volume,
                           std::ostream* out);
 absl::Status DetachVolume(const Settings& settings, const VolumeArguments& volume);
+// Waits for the end of the scrub, and prints what it found. FAILED_PRECONDITION when it found
+// blocks that are bad, and could not be repaired, or different; ABORTED when it did not get to its
+// end.
+absl::Status ScrubVolume(const Settings& settings, const VolumeArguments& volume,
+                         std::ostream* out);
 
 }  // namespace keelson::ctl

@@ -156,6 +156,9 @@ void CheckRequests(FrameType type, std::span<const std::byte> message, std::size
       return CheckRequest<wire::RecordProgressRequest>(message);
     case FrameType::kCancel:
       return CheckRequest<wire::CancelRequest>(message);
+    case FrameType::kVerify:
+      Parsed<wire::VerifyRequest>(message, data_bytes);
+      return;
     case FrameType::kBye:
       wire::ByeReason(message);
       return;
@@ -170,7 +173,9 @@ void CheckAnswers(FrameType type, std::span<const std::byte> message, std::size_
   std::vector<keelson::replica::DataRun> runs;
   std::vector<keelson::replica::RegionNote> notes;
   keelson::replica::ExtentContent content;
+  keelson::replica::VerifyAnswer verified;
   absl::Status read;
+  if (type == FrameType::kVerify) read = wire::ParseResult(parts->result, &verified);
   if (type == FrameType::kPrepare) read = wire::ParseResult(parts->result, &prepared);
   if (type == FrameType::kMap) read = wire::ParseResult(parts->result, &runs);
   if (type == FrameType::kNotes) read = wire::ParseResult(parts->result, &notes);

@@ -47,7 +47,7 @@ void GroupHarness::Converge() {
   do {
     if (!AttachForGood() || !ReplaceLostMembers() || !WaitForFullStrength()) return;
   } while (!current_->engine->health().ok() && ++losses < kLossesMax);
-  if (!FinalIo()) return;
+  if (!FinalIo() || !FinalScrub()) return;
   Attachment* const last = current_;
   for (const auto& attachment : attachments_) {
     if (attachment->state == Attachment::State::kServing) StartClose(attachment.get());
@@ -229,6 +229,30 @@ bool GroupHarness::FinalIo() {
     }
     for (int i = 0; i < 10 && !Failed(); ++i) StartRandomIo(current_);
     if (!AdvanceUntil([this] { return ios_.empty(); }, kQuietLimitNs) && !Failed()) FailHang();
+  }
+  return !Failed();
+}
+
+// The engine reads all that its copies have, and finds them sound and equal.
+bool GroupHarness::FinalScrub() {
+  const auto status = [this] { return current_->engine->Status(); };
+  const absl::Status started = current_->engine->StartScrub({});
+  if (!started.ok()) Fail(absl::StrCat("a scrub cannot begin: ", started.ToString()));
+  if (Failed()) return false;
+  if (!AdvanceUntil([&status] { return !status().scrub->running; }, kQuietLimitNs)) {
+    if (!Failed()) Fail("a scrub never ends");
+    return false;
+  }
+  const engine::ScrubStatus scrub = *status().scrub;
+  if (scrub.repaired_blocks > 0) SIM_PROBE("group: a scrub repaired a rotten block");
+  const bool may_rot = plan_.Has("rot") || plan_.Has("lying_flush");
+  if (!scrub.ended_early.empty()) Fail(absl::StrCat("a scrub ended early: ", scrub.ended_early));
+  if (!may_rot && scrub.bad_blocks > 0) {
+    Fail("checksum-of-its-generation: a scrub found rot though nothing rotted");
+  } else if (!may_rot && scrub.different_blocks > 0) {
+    Fail(absl::StrCat("clean-is-equal: a scrub found that copies differ in ",
+                      scrub.different_blocks, " blocks, the first at ",
+                      scrub.findings.front().offset));
   }
   return !Failed();
 }

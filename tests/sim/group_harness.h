@@ -191,6 +191,7 @@ class GroupHarness {
   bool OnlyTheLiarIsLeft();
   bool WaitForFullStrength();
   bool FinalIo();
+  bool FinalScrub();
   void CompareCopies();
   io::Task<absl::StatusOr<MemberImage>> ReadMember(GroupNode* node, replica::Member member,
                                                    pool::Epoch epoch);

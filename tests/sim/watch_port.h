@@ -79,6 +79,13 @@ class ForwardPort : public replica::ReplicaPort {
                                         std::int64_t deadline_ns) override {
     return port_->RecordProgress(progress, deadline_ns);
   }
+  io::Task<absl::StatusOr<replica::VerifyAnswer>> Verify(pool::SnapshotId layer,
+                                                         std::uint32_t extent,
+                                                         pool::BlockBits offered,
+                                                         std::span<const std::byte> packed,
+                                                         std::int64_t deadline_ns) override {
+    return port_->Verify(layer, extent, offered, packed, deadline_ns);
+  }
   io::Task<void> Close() override { return port_->Close(); }
   bool open() const override { return port_->open(); }
 

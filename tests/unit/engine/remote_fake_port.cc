@@ -220,6 +220,23 @@ io::Task<absl::Status> FakePort::RecordProgress(replica::ResyncProgress progress
   co_return status;
 }
 
+io::Task<absl::StatusOr<replica::VerifyAnswer>> FakePort::Verify(pool::SnapshotId layer,
+                                                                 std::uint32_t extent,
+                                                                 pool::BlockBits offered,
+                                                                 std::span<const std::byte> packed,
+                                                                 std::int64_t /*deadline_ns*/) {
+  const Running running(this);
+  const absl::Status status =
+      co_await Begin(absl::StrCat("Verify ", layer.ToString(), " ", extent, " ", packed.size()));
+  CO_RETURN_IF_ERROR(status);
+  replica::VerifyAnswer answer;
+  answer.content = replica_->content;
+  answer.bad = replica_->content.data;
+  answer.mended = answer.bad & offered;
+  answer.crc32c[17] = 4711;
+  co_return answer;
+}
+
 absl::StatusOr<std::unique_ptr<replica::ReplicaPort>> FakeSource::OpenPort(
     pool::PoolId pool, pool::ReplicaId replica) {
   if (pool != replica_->pool || replica != replica_->replica) {

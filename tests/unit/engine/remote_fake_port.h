@@ -92,6 +92,11 @@ class FakePort final : public replica::ReplicaPort {
                                    std::int64_t deadline_ns) override;
   io::Task<absl::Status> RecordProgress(replica::ResyncProgress progress,
                                         std::int64_t deadline_ns) override;
+  io::Task<absl::StatusOr<replica::VerifyAnswer>> Verify(pool::SnapshotId layer,
+                                                         std::uint32_t extent,
+                                                         pool::BlockBits offered,
+                                                         std::span<const std::byte> packed,
+                                                         std::int64_t deadline_ns) override;
   bool wants_new_generation() const override { return replica_->wants_new_generation; }
   io::Task<void> Close() override;
   bool open() const override { return open_; }

@@ -93,6 +93,15 @@ TEST_F(RemoteReplicaTest, EveryCallReachesThePortAndItsAnswerComesBack) {
   EXPECT_TRUE(Run(remote_->RecordProgress(progress, In(kSecond))).ok());
   EXPECT_EQ(replica_.progress, progress);
 
+  const auto verified =
+      Run(remote_->Verify(layer, 14, pool::BlockBits::Range(17, 1),
+                          std::span<const std::byte>(written).first(4096), In(kSecond)));
+  ASSERT_TRUE(verified.ok()) << verified.status();
+  EXPECT_EQ(verified->content.zeroed, content.zeroed);
+  EXPECT_EQ(verified->mended, pool::BlockBits::Range(17, 1));
+  EXPECT_EQ(verified->still_bad(), pool::BlockBits::Range(18, 2));
+  EXPECT_EQ(verified->crc32c[17], 4711u);
+
   const std::string id(32, '0');
   const std::string six = layer.ToString();
   EXPECT_EQ(absl::StrJoin(replica_.log, "\n"),
@@ -100,7 +109,7 @@ TEST_F(RemoteReplicaTest, EveryCallReachesThePortAndItsAnswerComesBack) {
                          "Read 8192 12288\nTrim 4096 1048576 generation 41\nFlush\n"
                          "EndGeneration 41\nMap 0 1048576 16\nNotes 41 3 100\nBeginCopy ",
                          six, " 3 41\nWriteCopy ", six, " 14 12288\nReadCopy ", six,
-                         " 14\nRecordProgress 8 41"));
+                         " 14\nRecordProgress 8 41\nVerify ", six, " 14 4096"));
 }
 
 TEST_F(RemoteReplicaTest, TheMembersErrorsComeBackAsTheyAre) {

@@ -107,6 +107,14 @@ class SwitchedPort final : public replica::ReplicaPort {
     if (*cut_) co_return Cut();
     co_return co_await port_->RecordProgress(progress, deadline_ns);
   }
+  io::Task<absl::StatusOr<replica::VerifyAnswer>> Verify(pool::SnapshotId layer,
+                                                         std::uint32_t extent,
+                                                         pool::BlockBits offered,
+                                                         std::span<const std::byte> packed,
+                                                         std::int64_t deadline_ns) override {
+    if (*cut_) co_return Cut();
+    co_return co_await port_->Verify(layer, extent, offered, packed, deadline_ns);
+  }
   io::Task<void> Close() override { co_await port_->Close(); }
   bool open() const override { return port_->open(); }
 

@@ -109,6 +109,29 @@ TEST_P(NodeReplicasTest, ServesAVolumeOfThreeCopies) {
   EXPECT_TRUE(Detach("vol").ok());
 }
 
+TEST_P(NodeReplicasTest, ScrubsAnAttachedVolumeAndShowsIt) {
+  MakeThreeCopies();
+  v1::ScrubVolumeRequest request;
+  request.set_name("vol");
+  v1::ScrubVolumeResponse response;
+  EXPECT_TRUE(absl::IsNotFound(node_->ScrubVolume(request, &response)));
+  const absl::StatusOr<std::string> uri = AttachTarget(1);
+  ASSERT_TRUE(uri.ok()) << uri.status();
+  const std::unique_ptr<NbdClient> client = NbdClient::Connect(*uri);
+  ASSERT_NE(client, nullptr);
+  EXPECT_EQ(client->Write(0, std::string(4096, 'x')), 0);
+  EXPECT_FALSE(Status().segments(0).has_scrub());
+  ASSERT_TRUE(node_->ScrubVolume(request, &response).ok());
+  v1::GetVolumeStatusResponse status = Status();
+  while (status.segments(0).scrub().running()) status = Status();
+  const v1::Scrub& scrub = status.segments(0).scrub();
+  EXPECT_EQ(scrub.ended_early(), "");
+  EXPECT_EQ(scrub.regions(), 1u);
+  EXPECT_EQ(scrub.read_bytes(), 3u * 4096);
+  EXPECT_EQ(scrub.bad_blocks(), 0u);
+  EXPECT_TRUE(Detach("vol").ok());
+}
+
 TEST_P(NodeReplicasTest, ChangesTheMembersOfAnAttachedVolume) {
   ASSERT_TRUE(CreateReplica(members_[0], 1).ok());
   const v1::Member added = members_[1];

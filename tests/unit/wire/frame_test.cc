@@ -152,8 +152,8 @@ TEST(FrameTest, RefusesDataThatDoNotMatchTheirChecksum) {
 TEST(FrameTest, RefusesUnknownTypesFlagsAndReservedBits) {
   EXPECT_EQ(Decode(FrameWithHeader([](RawFrameHeader* raw) { raw->type = 0; }), 88),
             "there is no frame of type 0");
-  EXPECT_EQ(Decode(FrameWithHeader([](RawFrameHeader* raw) { raw->type = 17; }), 88),
-            "there is no frame of type 17");
+  EXPECT_EQ(Decode(FrameWithHeader([](RawFrameHeader* raw) { raw->type = 18; }), 88),
+            "there is no frame of type 18");
   const std::string reserved = "a frame uses reserved bits of its header";
   EXPECT_EQ(Decode(FrameWithHeader([](RawFrameHeader* raw) { raw->flags = 8; }), 88), reserved);
   EXPECT_EQ(Decode(FrameWithHeader([](RawFrameHeader* raw) { raw->reserved = 1; }), 88), reserved);
@@ -184,7 +184,8 @@ TEST(FrameTest, RefusesDataWhereNoneBelong) {
       });
       const auto named = static_cast<FrameType>(type);
       const bool carries = answer ? named == FrameType::kRead || named == FrameType::kReadCopy
-                                  : named == FrameType::kWrite || named == FrameType::kWriteCopy;
+                                  : named == FrameType::kWrite || named == FrameType::kWriteCopy ||
+                                        named == FrameType::kVerify;
       EXPECT_EQ(Decode(frame, 88).find("more than it may carry") == std::string::npos, carries)
           << FrameTypeName(named) << answer;
     }

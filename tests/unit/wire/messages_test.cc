@@ -136,6 +136,40 @@ TEST(MessagesTest, AWriteCopySurvivesTheWireWithItsData) {
   EXPECT_EQ(read.content.zeroed, copy.content.zeroed);
 }
 
+TEST(MessagesTest, AVerifySurvivesTheWireAndComesWithWhatItOffers) {
+  const VerifyRequest verify{pool::SnapshotId(Id(6)), 31, pool::BlockBits::Range(100, 2)};
+  const std::string data(8192, 'v');
+  EncodedFrame frame;
+  Encode(SomeHead(FrameType::kVerify), verify, Bytes(data), &frame);
+  const Received received = Transfer(frame);
+  EXPECT_EQ(received.data, data);
+  VerifyRequest read;
+  ASSERT_TRUE(Parse(received.bytes(), received.data.size(), &read).ok());
+  EXPECT_EQ(read.layer, verify.layer);
+  EXPECT_EQ(read.extent, 31u);
+  EXPECT_EQ(read.offered, verify.offered);
+  EXPECT_FALSE(Parse(received.bytes(), 4096, &read).ok());
+}
+
+TEST(MessagesTest, AnAnswerToVerifyMustNotContradictItself) {
+  const auto parse = [](const replica::VerifyAnswer& answer, replica::VerifyAnswer* out) {
+    EncodedFrame frame;
+    EncodeAnswer(SomeHead(FrameType::kVerify), answer, &frame);
+    const Received received = Transfer(frame);
+    return ParseResult(ParseAnswer(received.bytes())->result, out);
+  };
+  replica::VerifyAnswer answer, read;
+  answer.content.data = pool::BlockBits::Range(3, 4);
+  answer.bad = pool::BlockBits::Range(4, 2);
+  answer.mended = pool::BlockBits::Range(5, 1);
+  answer.crc32c[3] = 7;
+  ASSERT_TRUE(parse(answer, &read).ok());
+  EXPECT_EQ(read.still_bad(), pool::BlockBits::Range(4, 1));
+  EXPECT_EQ(read.crc32c, answer.crc32c);
+  answer.mended = pool::BlockBits::Range(6, 1);  // was not bad
+  EXPECT_FALSE(parse(answer, &read).ok());
+}
+
 TEST(MessagesTest, AByeSaysWhyAndIsPrintable) {
   EncodedFrame frame;
   EncodeBye(SomeHead(FrameType::kFlush), "stopping\n", &frame);
