@@ -46,7 +46,9 @@ struct MemberSlot {
   bool heartbeat_in_flight = false;
 
   std::set<std::uint32_t> missing_regions;  // still to be copied
+  std::string resync_problem;               // why the last try failed; empty: it did not
   std::int64_t resync_pause_ns = 0;         // before the next try, after one that failed
+  std::int64_t resync_after_ns = 0;         // not before
   std::uint64_t copied_bytes = 0;           // of the present resync
 
   std::uint64_t bit() const { return std::uint64_t{1} << index; }

@@ -132,6 +132,7 @@ class Segment final : public SegmentEngine {
   io::Task<absl::Status> Connect(MemberSlot* slot);
   void FailIfAllRestarted();
   io::Task<void> FinishChange();
+  std::string ProblemOf(const MemberSlot& slot) const;
   void StartResyncs();
 
   // --- segment_speed.cc: slow members (R7) ---
@@ -192,6 +193,8 @@ class Segment final : public SegmentEngine {
   // The last generation all of whose writes have ended.
   pool::Generation LastEnded() const;
   io::Task<void> Resync(MemberSlot* slot);
+  // It could not be brought up to date: not again before a pause, which grows.
+  void PostponeResync(MemberSlot* slot, const absl::Status& why);
   io::Task<absl::Status> RunResync(MemberSlot* slot, std::uint64_t session);
   // Copies the region from the first InSync member that can give all of it, which it names in
   // *source, to the targets. REQUIRES: the region is held.

@@ -263,38 +263,42 @@ io::Task<void> Segment::Resync(MemberSlot* slot) {
   co_await reactor_->Yield();
   const std::uint64_t session = slot->session;
   absl::Status status = co_await ServeProbation(slot, session);
+  while (status.ok() && reactor_->NowNanos() < slot->resync_after_ns) {
+    co_await WaitUntil(slot->resync_after_ns);
+    if (!health_.ok()) status = health_;
+    if (!Alive(*slot, session)) status = absl::UnavailableError("the session ended");
+  }
   if (status.ok()) status = co_await RunResync(slot, session);
+  slot->resync_running = false;
   if (status.ok()) {
     speeds_.EndTrial(slot->index);
-    slot->resync_running = false;
     slot->missing_regions.clear();
+    slot->resync_problem.clear();
     slot->resync_pause_ns = 0;
     ++counters_.rejoins;
     KEEL_LOG_INFO("event=resynced volume={} segment={} replica={} copied_bytes={}",
                   in_force_.volume_name, in_force_.segment, slot->member.replica.ToString(),
                   slot->copied_bytes);
-  } else if (Alive(*slot, session)) {
-    slot->catching_up = false;
-    slot->problem = std::string(status.message());
-    KEEL_LOG_WARN("event=resync_stopped volume={} segment={} replica={} reason=\"{}\"",
-                  in_force_.volume_name, in_force_.segment, slot->member.replica.ToString(),
-                  slot->problem);
-    // Again with a new session, after a pause that grows.
-    slot->resync_pause_ns = std::clamp(2 * slot->resync_pause_ns, options_.reconnect_interval_ns,
-                                       16 * options_.reconnect_interval_ns);
-    const std::int64_t until_ns = reactor_->NowNanos() + slot->resync_pause_ns;
-    while (health_.ok() && !closing_ && reactor_->NowNanos() < until_ns) {
-      co_await WaitUntil(until_ns);
-    }
-    slot->resync_running = false;
-    MemberFailed(slot, session, absl::UnavailableError(slot->problem));
-    StartResyncs();  // its session may have been another one already
   } else {
-    slot->resync_running = false;
+    if (Alive(*slot, session)) {
+      PostponeResync(slot, status);
+      // Again with a new session.
+      MemberFailed(slot, session, absl::UnavailableError(slot->resync_problem));
+    }
     StartKeeper(slot);
     StartResyncs();  // it may have come back already
   }
   changed_.WakeAll();
+}
+
+void Segment::PostponeResync(MemberSlot* slot, const absl::Status& why) {
+  slot->resync_problem = std::string(why.message());
+  slot->resync_pause_ns = std::clamp(2 * slot->resync_pause_ns, options_.reconnect_interval_ns,
+                                     16 * options_.reconnect_interval_ns);
+  slot->resync_after_ns = reactor_->NowNanos() + slot->resync_pause_ns;
+  KEEL_LOG_WARN("event=resync_stopped volume={} segment={} replica={} pause_ms={} reason=\"{}\"",
+                in_force_.volume_name, in_force_.segment, slot->member.replica.ToString(),
+                slot->resync_pause_ns / 1'000'000, slot->resync_problem);
 }
 
 io::Task<absl::Status> Segment::RunResync(MemberSlot* slot, std::uint64_t session) {

@@ -77,6 +77,8 @@ void Segment::MemberFailed(MemberSlot* slot, std::uint64_t session, const absl::
   slot->faulty = IsMembersOwn(status);
   slot->problem = std::string(status.message());
   speeds_.Forget(slot->index);
+  // What it cannot do now it cannot do at once again (its pool is full, for example).
+  if (slot->faulty && slot->resync_running && !slot->in_sync) PostponeResync(slot, status);
   if (!closing_) {
     KEEL_LOG_WARN("event=member_failed volume={} segment={} replica={} in_sync={} reason=\"{}\"",
                   in_force_.volume_name, in_force_.segment, slot->member.replica.ToString(),
@@ -378,6 +380,13 @@ io::Task<void> Segment::FinishChange() {
   }
 }
 
+std::string Segment::ProblemOf(const MemberSlot& slot) const {
+  if (!slot.problem.empty()) return slot.problem;
+  std::string slow = SpeedProblem(slot);
+  if (!slow.empty() || slot.in_sync || slot.resync_problem.empty()) return slow;
+  return absl::StrCat("the last try to bring it up to date failed: ", slot.resync_problem);
+}
+
 SegmentStatus Segment::Status() const {
   SegmentStatus status;
   status.configuration = in_force_;
@@ -391,7 +400,7 @@ SegmentStatus Segment::Status() const {
     MemberStatus one;
     one.member = *record;
     one.connected = slot->connected;
-    one.problem = slot->problem.empty() ? SpeedProblem(*slot) : slot->problem;
+    one.problem = ProblemOf(*slot);
     one.resync_regions_left = slot->missing_regions.size();
     one.resync_copied_bytes = slot->copied_bytes;
     if (!slot->connected) {

@@ -40,7 +40,8 @@ std::string NoteOf(const VolumeView& volume, const PlacedMember& placed) {
   const v1::MemberStatus* status = StatusOf(volume, placed);
   if (status != nullptr && status->member().state() == v1::MEMBER_STATE_SYNCING) {
     return absl::StrCat(status->resync_regions_left(), " regions left, ",
-                        rpc::HumanSize(status->resync_copied_bytes()), " copied");
+                        rpc::HumanSize(status->resync_copied_bytes()), " copied",
+                        status->problem().empty() ? "" : "; ", status->problem());
   }
   if (status != nullptr && !status->problem().empty()) return status->problem();
   if (status != nullptr) return status->connected() ? "connected" : "not connected";

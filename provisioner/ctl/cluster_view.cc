@@ -119,7 +119,8 @@ std::string ExplainDegraded(const VolumeView& volume, const v1::SegmentStatus& s
     if (member.member().state() == v1::MEMBER_STATE_SYNCING) {
       return absl::StrCat("what the copy on ", where,
                           " missed is being copied to it: ", member.resync_regions_left(),
-                          " regions of 4 MiB are left");
+                          " regions of 4 MiB are left", member.problem().empty() ? "" : "; ",
+                          member.problem());
     }
     return absl::StrCat("the copy on ", where, " missed something and is ",
                         !member.connected()        ? "waited for: it does not answer"

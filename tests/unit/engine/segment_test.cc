@@ -89,6 +89,27 @@ TEST_F(SegmentTest, CopiesWhatAReturningMemberMissedAndOnlyThat) {
   }
 }
 
+TEST_F(SegmentTest, AMemberWithoutSpaceIsTriedNowAndThenAndSaysWhy) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Cut(2);
+  ASSERT_TRUE(Write(2000, 'b').ok());
+  pools_[2]->disk->faults().backing_blocks_max = 0;
+  const std::uint64_t before = segment_->Status().configuration.version.counter;
+  Heal(2);
+  Pass(60'000'000'000);
+  const SegmentStatus status = segment_->Status();
+  EXPECT_NE(State(2), MemberState::kInSync);
+  EXPECT_LT(status.configuration.version.counter - before, 60u) << "it is tried without a pause";
+  EXPECT_NE(status.members[2].problem.find("space"), std::string::npos)
+      << status.members[2].problem;
+  pools_[2]->disk->faults().backing_blocks_max = UINT64_MAX;
+  Pass(10'000'000'000);
+  EXPECT_EQ(State(2), MemberState::kInSync);
+  EXPECT_EQ(segment_->Status().members[2].problem, "");
+}
+
 TEST_F(SegmentTest, ANewAttachmentFencesTheOldOne) {
   Make(3);
   Attach();
