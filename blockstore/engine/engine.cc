@@ -309,6 +309,13 @@ absl::Status Engine::StartScrub(ScrubOptions options) {
   return absl::OkStatus();
 }
 
+bool Engine::scrubbing() const {
+  return std::any_of(segments_.begin(), segments_.end(), [](const auto& segment) {
+    const std::optional<ScrubStatus> scrub = segment->Status().scrub;
+    return scrub.has_value() && scrub->running;
+  });
+}
+
 io::Task<absl::Status> Engine::RollGeneration() {
   InFlight in_flight(this);
   absl::Status status;

@@ -81,6 +81,7 @@ class Engine final : public BlockDevice {
   // Begins a scrub of every segment, which share the rate; SegmentEngine::Status shows them.
   // FAILED_PRECONDITION: one still runs.
   absl::Status StartScrub(ScrubOptions options);
+  bool scrubbing() const;
   // Ends the present generation in every segment.
   io::Task<absl::Status> RollGeneration();
 

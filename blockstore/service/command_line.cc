@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "blockstore/service/daemon.h"
@@ -24,6 +25,7 @@ constexpr std::uint64_t kMebi = std::uint64_t{1} << 20;
 
 // Everything that options are parsed into. The defaults are those of --help.
 struct Arguments {
+  Arguments() { daemon.node.scrub_bytes_per_second = 20 * kMebi; }
   DaemonOptions daemon;
   io::Backend backend = io::Backend::kAuto;
   std::uint64_t buffer_mib = 32;
@@ -31,6 +33,7 @@ struct Arguments {
   std::string data_listen;
   double backlog_limit_seconds = 60;
   std::uint64_t resync_rate_bytes = 0;
+  std::int64_t scrub_interval_seconds = std::int64_t{7} * 24 * 3600;
   std::string log_level;  // empty: info for the daemon, warn for tools
   std::string directory;
   bool json = false;
@@ -49,6 +52,22 @@ const CLI::Validator kSize(
       return std::string();
     },
     "SIZE");
+
+// Lets an option of an integer number of seconds take "90s", "30m", "12h" and "7d".
+const CLI::Validator kDuration(
+    [](std::string& text) {
+      static const std::map<char, std::int64_t> kUnits = {
+          {'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+      const auto unit = text.empty() ? kUnits.end() : kUnits.find(text.back());
+      std::uint32_t number = 0;
+      const std::string digits = unit == kUnits.end() ? text : text.substr(0, text.size() - 1);
+      if (!absl::SimpleAtoi(digits, &number)) {
+        return absl::StrCat("'", text, "' is no duration, for example 90s, 12h or 7d");
+      }
+      text = absl::StrCat(number * (unit == kUnits.end() ? 1 : unit->second));
+      return std::string();
+    },
+    "DURATION");
 
 const CLI::Validator kLoopback(
     [](std::string& text) {
@@ -92,6 +111,14 @@ void AddDaemonOptions(CLI::App* app, Arguments* arguments) {
                       "Let engines on other nodes use the replicas here, at this numeric address. "
                       "There is no authentication: only on a network you trust");
   listen->check(kNumericAddress);
+  app->add_option("--scrub-interval", arguments->scrub_interval_seconds,
+                  "Scrub each attached volume once in this time; 0: never")
+      ->transform(kDuration)
+      ->default_str("7d");
+  app->add_option("--scrub-rate", node.scrub_bytes_per_second,
+                  "Bytes a second that such a scrub reads, of all copies together; 0: no limit")
+      ->transform(kSize)
+      ->default_str("20m");
   app->add_option("--data-address", node.data_address,
                   "What the other nodes dial; without it, the address of --data-listen")
       ->check(kDialAddress)
@@ -215,6 +242,7 @@ int RunAsDaemon(Arguments* arguments) {
   node.buffer_bytes = arguments->buffer_mib * kMebi;
   node.segment.backlog_limit_ns = static_cast<std::int64_t>(arguments->backlog_limit_seconds * 1e9);
   node.segment.resync_bytes_per_second = arguments->resync_rate_bytes;
+  node.scrub_interval_ns = arguments->scrub_interval_seconds * 1'000'000'000;
   // Paths go into URIs and into pools.json: they must not depend on where the daemon was started.
   for (std::string* path : {&node.state_directory, &node.run_directory}) {
     *path = std::filesystem::absolute(*path).lexically_normal();

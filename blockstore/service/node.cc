@@ -74,6 +74,11 @@ absl::Status Node::StartShards() {
                                   {absl::StrCat(options_.run_directory, "/", socket),
                                    options_.nbd_tcp, options_.data_listen},
                                   options_.segment));
+    if (options_.scrub_interval_ns > 0) {
+      shard->thread().Run([this, &shard] {
+        shard->ScheduleScrubs(options_.scrub_interval_ns, options_.scrub_bytes_per_second);
+      });
+    }
     shards_.push_back(std::move(shard));
   }
   return absl::OkStatus();

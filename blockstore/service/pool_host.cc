@@ -272,6 +272,13 @@ absl::Status PoolHost::StartScrub(const std::string& name, const engine::ScrubOp
       absl::StrCat("volume '", name, "' is not attached on this node; attach it to scrub it"));
 }
 
+void PoolHost::AddScrubbable(std::vector<ScrubSchedule::Volume>* volumes) const {
+  for (const auto& [name, attachment] : attachments_) {
+    const engine::Engine& engine = *attachment.engine;
+    if (engine.health().ok()) volumes->push_back({name, engine.scrubbing()});
+  }
+}
+
 io::Task<absl::StatusOr<v1::Replica>> PoolHost::CreateReplica(replica::NewMember member) {
   const pool::ReplicaId id = member.replica;
   const std::string name = member.name;

@@ -23,6 +23,7 @@
 #include "blockstore/replica/check.h"
 #include "blockstore/replica/replica_store.h"
 #include "blockstore/service/nbd_frontend.h"
+#include "blockstore/service/scrub_schedule.h"
 #include "blockstore/service/volume_counters.h"
 #include "proto/keelson/v1/blockstore.pb.h"
 
@@ -61,6 +62,8 @@ class PoolHost {
   // NOT_FOUND when it is not attached here.
   absl::StatusOr<v1::GetVolumeStatusResponse> Status(const std::string& name) const;
   absl::Status StartScrub(const std::string& name, const engine::ScrubOptions& options);
+  // Adds those that are attached, and serve.
+  void AddScrubbable(std::vector<ScrubSchedule::Volume>* volumes) const;
 
   // Idempotent.
   io::Task<absl::StatusOr<v1::Replica>> CreateReplica(replica::NewMember member);

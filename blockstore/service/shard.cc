@@ -75,6 +75,32 @@ io::Task<absl::StatusOr<PoolHost*>> Shard::OpenPool(std::string directory,
   co_return pools_.back().get();
 }
 
+void Shard::ScheduleScrubs(std::int64_t interval_ns, std::uint64_t bytes_per_second) {
+  scrubs_.emplace(interval_ns);
+  scrub_options_.bytes_per_second = bytes_per_second;
+  scrub_timer_.owner = this;
+  scrub_timer_.fire = [](io::TimerNode* timer) {
+    static_cast<Shard*>(timer->owner)->OnScrubTimer();
+  };
+  OnScrubTimer();
+}
+
+void Shard::OnScrubTimer() {
+  io::Reactor& reactor = thread_->reactor();
+  std::vector<ScrubSchedule::Volume> attached;
+  volumes_->AddScrubbable(&attached);
+  for (const std::unique_ptr<PoolHost>& host : pools_) host->AddScrubbable(&attached);
+  if (const std::optional<std::string> name = scrubs_->Next(attached, reactor.NowNanos())) {
+    absl::Status started = volumes_->StartScrub(*name, scrub_options_);
+    for (const std::unique_ptr<PoolHost>& host : pools_) {
+      if (absl::IsNotFound(started)) started = host->StartScrub(*name, scrub_options_);
+    }
+    KEEL_LOG_INFO("event=scrub_due volume={} status=\"{}\"", *name, started.ToString());
+  }
+  scrub_timer_.when_ns = reactor.NowNanos() + scrubs_->AskAgainAfter();
+  reactor.StartTimer(&scrub_timer_);
+}
+
 io::Task<void> Shard::CloseFrontend(bool* done) {
   co_await frontend_->Close();
   *done = true;
@@ -82,6 +108,7 @@ io::Task<void> Shard::CloseFrontend(bool* done) {
 
 io::Task<void> Shard::Close() {
   io::Reactor& reactor = thread_->reactor();
+  reactor.CancelTimer(&scrub_timer_);
   bool closed = false;
   gate_.Spawn(CloseFrontend(&closed));
   // Requests that wait for a member on another node must not hold up the end; those of a disk here

@@ -5,6 +5,7 @@
 // thread().Run); the rest is for the thread that owns the Node.
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 #include "blockstore/service/nbd_frontend.h"
 #include "blockstore/service/pool_host.h"
 #include "blockstore/service/reactor_thread.h"
+#include "blockstore/service/scrub_schedule.h"
 #include "blockstore/service/volume_counters.h"
 #include "blockstore/service/volume_host.h"
 
@@ -66,6 +68,8 @@ class Shard {
   io::Task<absl::StatusOr<PoolHost*>> OpenPool(std::string directory,
                                                std::int64_t lock_patience_ns);
   VolumeHost& volumes() { return *volumes_; }
+  // From now on the volumes that are attached here are scrubbed in turn, each once in the interval.
+  void ScheduleScrubs(std::int64_t interval_ns, std::uint64_t bytes_per_second);
   // Ends NBD, the attachments (to be resumed), the sessions of engines on other nodes and the
   // pools.
   io::Task<void> Close();
@@ -77,6 +81,7 @@ class Shard {
   io::Task<absl::Status> Listen(ShardAddresses addresses, engine::SegmentOptions segment);
   io::Task<void> ServeReplicas(std::unique_ptr<io::Listener> listener);
   io::Task<void> CloseFrontend(bool* done);
+  void OnScrubTimer();
 
   const std::size_t index_;
   std::uint16_t data_port_ = 0;
@@ -86,6 +91,9 @@ class Shard {
   std::unique_ptr<engine::ReplicaServer> replica_server_;
   std::vector<std::unique_ptr<PoolHost>> pools_;
   io::Gate gate_;
+  std::optional<ScrubSchedule> scrubs_;
+  engine::ScrubOptions scrub_options_;
+  io::TimerNode scrub_timer_;
   std::unique_ptr<ReactorThread> thread_;  // last: its thread ends before what it works on dies
 };
 

@@ -185,6 +185,13 @@ absl::Status VolumeHost::StartScrub(const std::string& name, const engine::Scrub
   return engine->StartScrub(options);
 }
 
+void VolumeHost::AddScrubbable(std::vector<ScrubSchedule::Volume>* volumes) const {
+  for (const auto& [name, attachment] : attachments_) {
+    const engine::Engine& engine = *attachment.engine;
+    if (engine.health().ok()) volumes->push_back({name, engine.scrubbing()});
+  }
+}
+
 v1::Volume VolumeHost::Describe(const std::string& name, const Attachment& attachment) const {
   const replica::Configuration configuration = attachment.engine->segment(0).Status().configuration;
   v1::Volume volume;

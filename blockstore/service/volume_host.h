@@ -19,6 +19,7 @@
 #include "blockstore/engine/engine.h"
 #include "blockstore/io/gate.h"
 #include "blockstore/service/nbd_frontend.h"
+#include "blockstore/service/scrub_schedule.h"
 #include "blockstore/service/volume_counters.h"
 #include "proto/keelson/v1/blockstore.pb.h"
 
@@ -53,6 +54,8 @@ class VolumeHost {
   absl::StatusOr<std::vector<v1::Snapshot>> Snapshots(const std::string& name) const;
   absl::StatusOr<v1::GetVolumeStatusResponse> Status(const std::string& name) const;
   absl::Status StartScrub(const std::string& name, const engine::ScrubOptions& options);
+  // Adds those that are attached, and serve.
+  void AddScrubbable(std::vector<ScrubSchedule::Volume>* volumes) const;
 
   std::vector<v1::Volume> Volumes() const;
   std::vector<VolumeCounters> Counters() const;

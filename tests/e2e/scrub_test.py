@@ -10,7 +10,7 @@ import sys
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1])]
 import harness  # noqa: E402
-from harness import GIB, expect  # noqa: E402
+from harness import GIB, expect, wait_until  # noqa: E402
 from nbd_client import NbdClient  # noqa: E402
 
 BLOCK = 4096
@@ -111,6 +111,17 @@ def one_copy(daemon, pool):
     expect(done.returncode != 0 and "1 unrepairable" in done.stdout, done.stdout + done.stderr)
 
 
+def scrubs_by_itself(workspace):
+    daemon = harness.Daemon(workspace, name="z", arguments=("--scrub-interval", "2s")).start()
+    daemon.ctl("pool", "create", workspace / "z-pool", "--size", "64m")
+    daemon.attach("own", 16 << 20)
+    with NbdClient(daemon.nbd_socket, "own") as client:
+        client.write(0, pattern(400))
+    name = 'keelson_volume_scrub_read_bytes_total{volume="own"}'
+    wait_until(lambda: daemon.metrics()[name] >= 2 * BLOCK, "two scrubs")
+    expect(daemon.stop() == 0, daemon.tail())
+
+
 def main():
     checks = harness.Checks()
     with harness.Workspace("scrub") as workspace:
@@ -124,6 +135,8 @@ def main():
             is_slow_and_ends_with_the_attachment(cluster)
         with checks.case("one copy is verified, and nothing claimed"):
             one_copy(cluster["a"], workspace / "a-pool")
+        with checks.case("a daemon scrubs by itself"):
+            scrubs_by_itself(workspace)
         with checks.case("all daemons end cleanly"):
             for name, node in cluster.nodes.items():
                 expect(node.stop() == 0, f"node {name}:\n{node.tail()}")
