@@ -9,6 +9,7 @@
 #include "blockstore/engine/transitions.h"
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
+#include "blockstore/pool/pool.h"
 
 namespace keelson::engine {
 
@@ -52,11 +53,12 @@ io::Task<absl::Status> Segment::ListNotes(MemberSlot* slot, pool::Generation abo
 
 io::Task<absl::Status> Segment::CopyExtent(MemberSlot* source, MemberSlot* target,
                                            const pool::SnapshotId& layer, std::uint32_t extent) {
-  io::Buffer buffer = co_await reactor_->buffers().Take(kExtentBytes);
+  // Not from the reactor's buffers: those who hold all of them may wait for this region.
+  pool::HeaderBlock buffer(kExtentBytes);
   const std::uint64_t source_session = source->session;
   const pool::SnapshotId which = layer;
   absl::StatusOr<replica::ExtentContent> content =
-      co_await source->port->ReadCopy(which, extent, buffer.span().first(kExtentBytes), Deadline());
+      co_await source->port->ReadCopy(which, extent, buffer.span(), Deadline());
   if (!content.ok()) {
     // A block that the source cannot give is not the loss of the source.
     if (!IsMembersOwn(content.status())) MemberFailed(source, source_session, content.status());

@@ -201,7 +201,8 @@ io::Task<absl::Status> LayerCleanup::Copy(const Layer* layer, std::uint32_t from
   absl::StatusOr<pool::ChecksumRef> source =
       co_await pool_->checksums().Load(from, owner, layer->ChecksumsValidFrom(move->extent));
   if (!source.ok()) co_return source.status();
-  io::Buffer buffer = co_await pool_->reactor().buffers().Take(pool::kExtentBytes);
+  // Not from the reactor's buffers: those who hold all of them may wait for this extent.
+  pool::HeaderBlock buffer(pool::kExtentBytes);
   for (std::uint32_t block = 0; block < kBlocksPerExtent;) {
     const std::uint32_t count = move->copied.RunLength(block, kBlocksPerExtent - block);
     if (move->copied.Test(block)) {

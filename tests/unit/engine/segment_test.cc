@@ -89,6 +89,22 @@ TEST_F(SegmentTest, CopiesWhatAReturningMemberMissedAndOnlyThat) {
   }
 }
 
+TEST_F(SegmentTest, AResyncNeedsNoneOfTheBuffersThatItsClientsMayHoldWhileTheyWaitForIt) {
+  Make(3);
+  Attach();
+  Cut(2);
+  ASSERT_TRUE(Write(5, 'a').ok());
+  std::vector<io::Buffer> all;
+  for (io::Buffer one = process_->buffers().TryTake(kMiB); one;
+       one = process_->buffers().TryTake(kMiB)) {
+    all.push_back(std::move(one));
+  }
+  ASSERT_FALSE(all.empty());
+  Heal(2);
+  Pass(10'000'000'000);
+  EXPECT_EQ(State(2), MemberState::kInSync);
+}
+
 TEST_F(SegmentTest, AMemberWithoutSpaceIsTriedNowAndThenAndSaysWhy) {
   Make(3);
   Attach();
