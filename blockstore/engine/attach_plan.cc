@@ -1,6 +1,7 @@
 #include "blockstore/engine/attach_plan.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,10 +12,21 @@ using replica::Configuration;
 using replica::Member;
 using replica::MemberState;
 
+namespace {
+
+// R15: a snapshot that not every segment is known to have.
+void WithdrawIncomplete(Configuration* first) {
+  std::erase_if(first->snapshots,
+                [](const replica::ConfiguredSnapshot& snapshot) { return !snapshot.complete; });
+}
+
+}  // namespace
+
 AttachPlan::AttachPlan(const SegmentHint& hint, const pool::Epoch& epoch, std::int64_t now_ns,
                        const SegmentOptions& options)
     : volume_(hint.volume),
       segment_(hint.segment),
+      force_from_(hint.force_from),
       epoch_(epoch),
       grace_ns_(options.grace_ns),
       member_wait_ns_(options.member_wait_ns) {
@@ -68,13 +80,21 @@ void AttachPlan::OnAnswer(const Member& member, const replica::PrepareAnswer& an
   }
   const Configuration& seen = *answer.configuration;
   const auto is_member = [&member](const Member& other) { return other.SameReplica(member); };
-  peer->votes = std::any_of(seen.members.begin(), seen.members.end(), is_member) ||
-                std::any_of(seen.predecessor.begin(), seen.predecessor.end(), is_member);
-  peer->problem = peer->votes ? "" : "is not named by its own configuration";
+  const bool named = std::any_of(seen.members.begin(), seen.members.end(), is_member) ||
+                     std::any_of(seen.predecessor.begin(), seen.predecessor.end(), is_member);
+  peer->votes = named && !seen.quarantined();
+  peer->problem = seen.quarantined() ? "an operator went on without it"
+                  : named            ? ""
+                                     : "is not named by its own configuration";
+  peer->record = seen;
   if (!peer->promised_ns.has_value()) peer->promised_ns = now_ns;
   Learn(seen.members, now_ns);
   Learn(seen.predecessor, now_ns);
-  if (!highest_.has_value() || seen.version > highest_->version) highest_ = seen;
+  Learn(seen.successors, now_ns);
+  if (!highest_.has_value() ||
+      std::tie(seen.forced, seen.version) > std::tie(highest_->forced, highest_->version)) {
+    highest_ = seen;
+  }
   if (seen.version.epoch >= epoch_) {
     fenced_ = absl::AbortedError(absl::StrCat("volume ", volume_.ToString(), " segment ", segment_,
                                               ": replica ", member.replica.ToString(),
@@ -104,11 +124,15 @@ std::vector<Member> AttachPlan::ToPrepare() const {
   return members;
 }
 
+bool AttachPlan::Votes(const Peer* peer) const {
+  return peer != nullptr && peer->votes && peer->record->forced == highest_->forced;
+}
+
 std::optional<std::int64_t> AttachPlan::MajorityAt(const std::vector<Member>& members) const {
   std::vector<std::int64_t> votes;
   for (const Member& member : members) {
     const Peer* peer = Find(member);
-    if (peer != nullptr && peer->votes) votes.push_back(*peer->promised_ns);
+    if (Votes(peer)) votes.push_back(*peer->promised_ns);
   }
   const std::size_t needed = replica::MajorityOf(members);
   if (votes.size() < needed) return std::nullopt;
@@ -125,7 +149,7 @@ bool AttachPlan::EveryoneAnswered() const {
 
 bool AttachPlan::IsInSyncVoter(const Member& member) const {
   const Peer* peer = Find(member);
-  return member.state == MemberState::kInSync && peer != nullptr && peer->votes;
+  return member.state == MemberState::kInSync && Votes(peer);
 }
 
 bool AttachPlan::Restarted(const Member& member) const {
@@ -162,7 +186,20 @@ AttachDecision AttachPlan::Decide(std::int64_t now_ns) const {
     decision.status = fenced_;
     return decision;
   }
+  return force_from_.is_nil() ? DecideByMajority(now_ns) : DecideByForce(now_ns);
+}
+
+AttachDecision AttachPlan::DecideByMajority(std::int64_t now_ns) const {
+  AttachDecision decision;
   if (!highest_.has_value()) return WithoutRecord(now_ns);
+  if (const std::string other = OtherHistory(); !other.empty()) {
+    return Refused(absl::FailedPreconditionError(other));
+  }
+  if (LastHistory() > highest_->forced) {
+    return WithoutQuorum(
+        now_ns, absl::StrCat("an operator went on from one copy under attachment ",
+                             LastHistory().attachment, ", and no member of that answered"));
+  }
   const std::optional<std::int64_t> of_members = MajorityAt(highest_->members);
   if (!of_members.has_value()) return WithoutQuorum(now_ns, "no majority of its members answered");
   std::int64_t majority_ns = *of_members;
@@ -181,18 +218,30 @@ AttachDecision AttachPlan::Decide(std::int64_t now_ns) const {
   return decision.until_ns > now_ns ? decision : Ready();
 }
 
-AttachDecision AttachPlan::WithoutQuorum(std::int64_t now_ns, const std::string& missing) const {
-  AttachDecision decision;
+std::int64_t AttachPlan::MembersWaitEnds() const {
+  std::int64_t ends_ns = 0;
   for (const Peer& peer : peers_) {
     if (peer.open || peer.without_record) continue;
-    decision.until_ns = std::max(decision.until_ns, peer.named_ns + member_wait_ns_);
+    ends_ns = std::max(ends_ns, peer.named_ns + member_wait_ns_);
   }
-  if (decision.until_ns > now_ns) return decision;
+  return ends_ns;
+}
+
+AttachDecision AttachPlan::Refused(absl::Status status) const {
+  AttachDecision decision;
   decision.kind = AttachDecision::Kind::kRefused;
-  decision.status = absl::UnavailableError(
-      absl::StrCat("volume ", volume_.ToString(), " segment ", segment_, ": ", missing, "; ",
-                   Silent(), "; bring them back, or attach on a node that reaches them"));
+  decision.status =
+      absl::Status(status.code(), absl::StrCat("volume ", volume_.ToString(), " segment ", segment_,
+                                               ": ", std::string(status.message())));
   return decision;
+}
+
+AttachDecision AttachPlan::WithoutQuorum(std::int64_t now_ns, const std::string& missing) const {
+  AttachDecision decision;
+  decision.until_ns = MembersWaitEnds();
+  if (decision.until_ns > now_ns) return decision;
+  return Refused(absl::UnavailableError(absl::StrCat(
+      missing, "; ", Silent(), "; bring them back, or attach on a node that reaches them")));
 }
 
 AttachDecision AttachPlan::WithoutRecord(std::int64_t now_ns) const {
@@ -200,10 +249,9 @@ AttachDecision AttachPlan::WithoutRecord(std::int64_t now_ns) const {
   const bool none_has_it = std::all_of(peers_.begin(), peers_.end(),
                                        [](const Peer& peer) { return peer.without_record; });
   if (decision.kind == AttachDecision::Kind::kRefused && none_has_it) {
-    decision.status = absl::FailedPreconditionError(
-        absl::StrCat("volume ", volume_.ToString(), " segment ", segment_,
-                     ": no member of the hint has this segment; ", Silent(),
-                     "; attach with the members of the volume's record"));
+    return Refused(absl::FailedPreconditionError(
+        absl::StrCat("no member of the hint has this segment; ", Silent(),
+                     "; attach with the members of the volume's record")));
   }
   return decision;
 }
@@ -226,8 +274,98 @@ AttachDecision AttachPlan::Ready() const {
     if (before.state == MemberState::kInSync) member.in_sync_through = highest_->clean;
     member.state = MemberState::kOut;
   }
-  std::erase_if(first.snapshots,
-                [](const replica::ConfiguredSnapshot& snapshot) { return !snapshot.complete; });
+  WithdrawIncomplete(&first);
+  decision.first = std::move(first);
+  return decision;
+}
+
+// --- Force (R14) ---
+
+pool::Epoch AttachPlan::LastHistory() const {
+  pool::Epoch last;
+  for (const Peer& peer : peers_) {
+    if (peer.record.has_value()) {
+      last = std::max({last, peer.record->forced, peer.record->succeeded_by});
+    }
+  }
+  return last;
+}
+
+std::string AttachPlan::OtherHistory() const {
+  const pool::Epoch last = LastHistory();
+  for (const Peer& peer : peers_) {
+    if (!peer.record.has_value() || peer.record->forced == last) continue;
+    if (peer.record->version.epoch < last) continue;
+    return absl::StrCat(
+        "an operator went on from one copy under attachment ", last.attachment, ", and replica ",
+        peer.member.replica.ToString(), " went on without that under attachment ",
+        peer.record->version.epoch.attachment,
+        ": there are two histories, each with writes of its own; choose one with --force-from");
+  }
+  return "";
+}
+
+const AttachPlan::Peer* AttachPlan::ForcedPeer() const {
+  const auto found = std::find_if(peers_.begin(), peers_.end(), [this](const Peer& peer) {
+    return peer.member.replica == force_from_;
+  });
+  return found == peers_.end() ? nullptr : &*found;
+}
+
+std::string AttachPlan::CannotForceFrom(const Peer& peer) const {
+  if (peer.without_record) return peer.problem;
+  if (!peer.record.has_value()) return "";  // it has not answered yet
+  const Member* self = peer.record->Find(peer.member.pool, peer.member.replica);
+  if (self == nullptr) return "it is not named by its own configuration";
+  return self->witness ? "it is a witness and has no data" : "";
+}
+
+AttachDecision AttachPlan::DecideByForce(std::int64_t now_ns) const {
+  const std::string name = absl::StrCat("replica ", force_from_.ToString());
+  const Peer* peer = ForcedPeer();
+  const std::string problem = peer == nullptr ? "no member has that id" : CannotForceFrom(*peer);
+  if (!problem.empty()) {
+    return Refused(
+        absl::FailedPreconditionError(absl::StrCat(name, " cannot be gone on from: ", problem)));
+  }
+  // Who can be reached is to promise this epoch, so that no older engine goes on with it.
+  AttachDecision decision;
+  decision.until_ns = MembersWaitEnds();
+  if (decision.until_ns > now_ns) return decision;
+  if (!peer->open) {
+    return Refused(absl::UnavailableError(
+        absl::StrCat(name, ", which is to be gone on from, does not answer (",
+                     peer->problem.empty() ? "no answer" : peer->problem, "); start its node")));
+  }
+  const bool chooses_another = highest_->Find(peer->member.pool, peer->member.replica) == nullptr;
+  if (!chooses_another && DecideByMajority(now_ns).kind != AttachDecision::Kind::kRefused) {
+    return Refused(absl::FailedPreconditionError(
+        "a majority of its members and a copy that has everything answer; attach it without going "
+        "on from one copy alone"));
+  }
+  if (!EveryoneAnswered()) decision.until_ns = *peer->promised_ns + grace_ns_;
+  return decision.until_ns > now_ns ? decision : Forced(*peer);
+}
+
+// What the replica itself has: its size, its snapshots, its data.
+AttachDecision AttachPlan::Forced(const Peer& peer) const {
+  AttachDecision decision;
+  decision.kind = AttachDecision::Kind::kReady;
+  Configuration first = *peer.record;
+  Member alone = *first.Find(peer.member.pool, peer.member.replica);
+  decision.restarted = alone.incarnation != peer.incarnation;
+  alone.incarnation = peer.incarnation;
+  alone.address = peer.member.address;
+  alone.state = MemberState::kInSync;
+  alone.in_sync_through = {};
+  first.version = {epoch_, 1};
+  first.members = {std::move(alone)};
+  first.predecessor.clear();
+  first.min_in_sync = 1;
+  first.forced = epoch_;
+  first.succeeded_by = {};
+  first.successors.clear();
+  WithdrawIncomplete(&first);
   decision.first = std::move(first);
   return decision;
 }

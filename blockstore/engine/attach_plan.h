@@ -1,7 +1,8 @@
 #pragma once
-// AttachPlan: the decisions of an attach (R1, R2, R3, R9, R15; docs/protocol.md "Attach" 1-6) as a
-// value that a test can step: it is told what the members answered and when, and says whom to
-// prepare next and whether a first configuration may be written. It does no I/O and reads no clock.
+// AttachPlan: the decisions of an attach (R1, R2, R3, R9, R14, R15; docs/protocol.md "Attach" and
+// "Force") as a value that a test can step: it is told what the members answered and when, and says
+// whom to prepare next and whether a first configuration may be written. It does no I/O and reads
+// no clock.
 //
 // Owned by one attach of a segment's engine; one thread; copyable. Times are nanoseconds of one
 // boot-time clock and never go back. The engine sends Prepare to every member of ToPrepare, tells
@@ -30,8 +31,9 @@ struct AttachDecision {
   };
   Kind kind = Kind::kWait;
   std::int64_t until_ns = 0;
-  // Of kFenced, and of kRefused: FAILED_PRECONDITION when no member has this segment, UNAVAILABLE
-  // when a majority or an InSync member is missing. It names who did not answer.
+  // Of kFenced, and of kRefused: FAILED_PRECONDITION when no member has this segment, when it has
+  // two histories, or when it cannot be forced; UNAVAILABLE when a majority, an InSync member or
+  // the replica to go on from is missing. It names who did not answer.
   absl::Status status;
   std::optional<replica::Configuration> first;
   // R3: every InSync member of `first` restarted. Acknowledged writes that were not flushed may be
@@ -68,7 +70,8 @@ class AttachPlan {
     pool::Uuid incarnation;
     bool open = false;            // its session is
     bool without_record = false;  // it answered, but it has nothing of this segment to vote with
-    std::string problem;          // why it has no session, or no vote
+    std::optional<replica::Configuration> record;  // of the last answer that had one
+    std::string problem;                           // why it has no session, or no vote
   };
 
   Peer* Find(const replica::Member& member);
@@ -76,6 +79,21 @@ class AttachPlan {
   void Learn(const std::vector<replica::Member>& members, std::int64_t now_ns);
   bool NamesThisSegment(const replica::Configuration& configuration) const;
 
+  AttachDecision DecideByMajority(std::int64_t now_ns) const;
+  AttachDecision DecideByForce(std::int64_t now_ns) const;
+  const Peer* ForcedPeer() const;
+  // Why the replica cannot be gone on from whoever answers; empty when it can.
+  std::string CannotForceFrom(const Peer& peer) const;
+  AttachDecision Forced(const Peer& peer) const;
+  AttachDecision Refused(absl::Status status) const;
+  // The last history that was seen or heard of.
+  pool::Epoch LastHistory() const;
+  // A sentence about a record that went on in an older history beside the last one; empty: none.
+  std::string OtherHistory() const;
+  std::int64_t MembersWaitEnds() const;  // for those that may still answer
+
+  // Whether it has a vote on the highest configuration, which is of the same history.
+  bool Votes(const Peer* peer) const;
   // When the votes for `members` became a majority of them; empty while they are none.
   std::optional<std::int64_t> MajorityAt(const std::vector<replica::Member>& members) const;
   bool EveryoneAnswered() const;
@@ -95,6 +113,7 @@ class AttachPlan {
 
   pool::VolumeId volume_;
   std::uint32_t segment_;
+  pool::ReplicaId force_from_;
   pool::Epoch epoch_;
   std::int64_t grace_ns_;
   std::int64_t member_wait_ns_;

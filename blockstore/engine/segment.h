@@ -175,6 +175,11 @@ class Segment final : public SegmentEngine {
   io::Task<absl::Status> Attach(AttachPlan* plan);
   io::Task<void> PrepareForAttach(AttachPlan* plan, MemberSlot* slot);
   io::Task<absl::Status> CollectUnreconciled();
+  // R14: replicas that the attach knows and that are members no more since an operator went on
+  // without them are told so, until each has heard it or the attachment ends.
+  void StartQuarantines();
+  io::Task<void> Quarantine(MemberSlot* slot);
+  io::Task<absl::Status> TellOfForce(MemberSlot* slot);
 
   // --- segment_copy.cc: reconcile and resync ---
   io::Task<absl::Status> EnsureReconciled(std::uint64_t offset, std::uint64_t size_bytes);

@@ -1,4 +1,4 @@
-// Segment: the attach (R1, R2, R3, R9). What is decided is AttachPlan's.
+// Segment: the attach (R1, R2, R3, R9, R14). What is decided is AttachPlan's.
 
 #include <algorithm>
 #include <utility>
@@ -45,8 +45,13 @@ io::Task<absl::Status> Segment::Start(SegmentHint hint) {
   }
   KEEL_LOG_INFO("event=segment_attached volume={} epoch={}.{} {}", in_force_.volume_name,
                 epoch_.attachment, epoch_.restart, ToString(in_force_));
+  if (in_force_.forced == epoch_) {
+    KEEL_LOG_WARN("event=forced volume={} segment={} replica={}", in_force_.volume_name,
+                  in_force_.segment, in_force_.members.front().replica.ToString());
+  }
   StartReconcile();
   StartResyncs();
+  StartQuarantines();
   if (!in_force_.predecessor.empty()) gate_.Spawn(FinishChange());
   ArmTick();
   co_return absl::OkStatus();
@@ -137,6 +142,60 @@ io::Task<absl::Status> Segment::Attach(AttachPlan* plan) {
     co_await changed_.Wait();
   }
   co_return status;
+}
+
+void Segment::StartQuarantines() {
+  if (!in_force_.was_forced()) return;
+  for (const auto& slot : slots_) {
+    const auto& before = in_force_.predecessor;
+    const bool leaving = std::any_of(before.begin(), before.end(), [&slot](const auto& member) {
+      return member.SameReplica(slot->member);
+    });
+    if (Record(*slot) != nullptr || leaving) continue;
+    slot->connected = false;
+    slot->removed = true;
+    gate_.Spawn(Quarantine(slot.get()));
+  }
+}
+
+io::Task<void> Segment::Quarantine(MemberSlot* slot) {
+  constexpr std::int64_t kPauseGrowth = 2;
+  std::int64_t pause_ns = options_.reconnect_interval_ns;
+  const std::int64_t pause_ns_max = 16 * options_.reconnect_interval_ns;
+  co_await reactor_->Yield();
+  while (health_.ok() && !closing_) {
+    absl::Status told = co_await TellOfForce(slot);
+    if (told.ok()) break;
+    // It is gone, or an engine of a higher epoch has it, which decides by itself what it is.
+    if (absl::IsNotFound(told) || absl::IsAborted(told)) break;
+    slot->problem = std::string(told.message());
+    const std::int64_t until_ns = reactor_->NowNanos() + pause_ns;
+    pause_ns = std::min(kPauseGrowth * pause_ns, pause_ns_max);
+    while (health_.ok() && !closing_ && reactor_->NowNanos() < until_ns) {
+      co_await WaitUntil(until_ns);
+    }
+  }
+  co_await slot->port->Close();
+}
+
+io::Task<absl::Status> Segment::TellOfForce(MemberSlot* slot) {
+  co_await slot->port->Close();
+  absl::StatusOr<replica::PrepareAnswer> answer =
+      co_await slot->port->Prepare(epoch_, ShortDeadline());
+  if (!answer.ok()) co_return answer.status();
+  const std::optional<replica::Configuration>& record = answer->configuration;
+  // Without a record it is nothing that could go on; and one of this history was removed from it.
+  if (!record.has_value() || record->forced >= in_force_.forced ||
+      record->succeeded_by >= in_force_.forced) {
+    co_return absl::OkStatus();
+  }
+  replica::Configuration current = in_force_;
+  absl::Status told = co_await slot->port->Accept(std::move(current), Deadline());
+  if (told.ok()) {
+    KEEL_LOG_WARN("event=quarantined volume={} segment={} replica={}", in_force_.volume_name,
+                  in_force_.segment, slot->member.replica.ToString());
+  }
+  co_return told;
 }
 
 io::Task<absl::Status> Segment::CollectUnreconciled() {

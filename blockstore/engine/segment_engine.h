@@ -58,6 +58,8 @@ struct SegmentHint {
   pool::VolumeId volume;
   std::uint32_t segment = 0;
   std::vector<replica::Member> members;
+  // R14: not nil when an operator goes on from this one of them alone, with what it has.
+  pool::ReplicaId force_from = {};
 };
 
 // Makes the port of a member: a local session when its pool is open in this process, else a remote

@@ -16,6 +16,17 @@ using replica::Configuration;
 using replica::Member;
 using replica::MemberState;
 
+namespace {
+
+// R14: it was a member of a history that an operator left behind. A replica that was just made has
+// accepted no engine's configuration yet.
+bool IsStranger(const Configuration& in_force, const Configuration& record) {
+  if (record.quarantined()) return true;
+  return record.version.epoch != pool::Epoch{} && record.forced != in_force.forced;
+}
+
+}  // namespace
+
 MemberSlot* Segment::FindSlot(const pool::ReplicaId& replica) const {
   for (const auto& slot : slots_) {
     if (slot->member.replica == replica) return slot.get();
@@ -333,6 +344,13 @@ io::Task<absl::Status> Segment::AddMember(Member member, const Member* witness) 
     absl::StatusOr<replica::PrepareAnswer> answer =
         co_await slot->port->Prepare(epoch_, ShortDeadline());
     if (!answer.ok()) co_return answer.status();
+    if (answer->configuration.has_value() && IsStranger(in_force_, *answer->configuration)) {
+      co_await slot->port->Close();
+      co_return absl::FailedPreconditionError(
+          absl::StrCat("replica ", one.replica.ToString(), " of volume ", in_force_.volume_name,
+                       " is of another history, which an operator left behind: delete it, and add "
+                       "a new one"));
+    }
     slot->incarnation = answer->incarnation;
     slot->progress = {};
     slot->removed = false;

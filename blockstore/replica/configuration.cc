@@ -163,6 +163,11 @@ absl::Status Validate(const Configuration& configuration) {
     if (!problem.empty())
       return Broken(configuration, absl::StrCat("before its change, ", std::string(problem)));
   }
+  if (configuration.successors.empty() == configuration.quarantined()) {
+    return Broken(configuration, "it is quarantined without successors, or has them without being");
+  }
+  problem = configuration.quarantined() ? ProblemOf(configuration.successors) : "";
+  if (!problem.empty()) return Broken(configuration, problem);
   problem = ProblemOf(configuration.snapshots);
   if (!problem.empty()) return Broken(configuration, problem);
   if (!IsSize(configuration.size_bytes)) return Broken(configuration, "its size is out of range");
@@ -189,7 +194,12 @@ std::string ToString(const Configuration& configuration) {
   if (!configuration.snapshots.empty()) {
     absl::StrAppend(&text, " snapshots=", configuration.snapshots.size());
   }
-  if (configuration.forced) absl::StrAppend(&text, " forced");
+  if (configuration.was_forced()) {
+    absl::StrAppend(&text, " forced=", configuration.forced.attachment);
+  }
+  if (configuration.quarantined()) {
+    absl::StrAppend(&text, " succeeded_by=", configuration.succeeded_by.attachment);
+  }
   return text;
 }
 

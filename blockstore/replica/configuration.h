@@ -42,7 +42,7 @@ struct Member {
   bool operator==(const Member&) const = default;
 };
 
-// Ordered: of the same segment the higher version is the newer one.
+// Ordered: of the same segment, in one history, the higher version is the newer one.
 struct ConfigurationVersion {
   pool::Epoch epoch;
   std::uint64_t counter = 0;
@@ -74,9 +74,19 @@ struct Configuration {
   // Everything up to this generation is equal and flushed on all InSync members (R10).
   pool::Generation clean;
   std::uint32_t min_in_sync = 1;
-  bool forced = false;  // made by an operator, without a majority (R14)
+  // R14: the epoch under which an operator last went on from one copy alone; the default when none
+  // ever did. It stays in every later version: where two records differ in it they are of two
+  // histories, whose data and notes do not compare.
+  pool::Epoch forced;
+  // Only in a replica's own record: the epoch under which an operator went on without it, and the
+  // members of that configuration. It is kept as it is, but has no vote and is no source.
+  pool::Epoch succeeded_by;
+  std::vector<Member> successors;
 
   bool operator==(const Configuration&) const = default;
+
+  bool was_forced() const { return forced != pool::Epoch{}; }
+  bool quarantined() const { return succeeded_by != pool::Epoch{}; }
 
   const Member* Find(const pool::PoolId& pool, const pool::ReplicaId& replica) const;
   Member* Find(const pool::PoolId& pool, const pool::ReplicaId& replica);

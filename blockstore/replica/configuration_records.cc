@@ -43,6 +43,11 @@ absl::StatusOr<pool::Epoch> ReadEpoch(const pool::EpochRecord& record) {
   return pool::Epoch{record.attachment(), record.restart(), pool::EngineId(engine)};
 }
 
+absl::StatusOr<pool::Epoch> ReadOptionalEpoch(bool present, const pool::EpochRecord& record) {
+  if (!present) return pool::Epoch{};
+  return ReadEpoch(record);
+}
+
 absl::StatusOr<pool::Generation> ReadGeneration(const pool::GenerationRecord& record) {
   ASSIGN_OR_RETURN(const pool::Epoch epoch, ReadEpoch(record.epoch()));
   return pool::Generation{epoch, record.counter()};
@@ -86,7 +91,13 @@ absl::StatusOr<Configuration> Read(const pool::ConfigurationRecord& record) {
   configuration.version.counter = record.counter();
   configuration.size_bytes = record.size_bytes();
   configuration.min_in_sync = record.min_in_sync();
-  configuration.forced = record.forced();
+  ASSIGN_OR_RETURN(configuration.forced, ReadOptionalEpoch(record.has_forced(), record.forced()));
+  ASSIGN_OR_RETURN(configuration.succeeded_by,
+                   ReadOptionalEpoch(record.has_succeeded_by(), record.succeeded_by()));
+  for (const pool::MemberRecord& item : record.successors()) {
+    ASSIGN_OR_RETURN(Member member, ReadMember(item));
+    configuration.successors.push_back(std::move(member));
+  }
   for (const pool::MemberRecord& item : record.members()) {
     ASSIGN_OR_RETURN(Member member, ReadMember(item));
     configuration.members.push_back(std::move(member));
@@ -121,7 +132,11 @@ std::string Serialize(const Configuration& configuration) {
   record.set_size_bytes(configuration.size_bytes);
   PutGeneration(configuration.clean, record.mutable_clean());
   record.set_min_in_sync(configuration.min_in_sync);
-  record.set_forced(configuration.forced);
+  if (configuration.was_forced()) ToRecord(configuration.forced, record.mutable_forced());
+  if (configuration.quarantined()) {
+    ToRecord(configuration.succeeded_by, record.mutable_succeeded_by());
+  }
+  for (const Member& member : configuration.successors) PutMember(member, record.add_successors());
   return record.SerializeAsString();
 }
 

@@ -51,6 +51,22 @@ absl::StatusOr<std::vector<ConfiguredSnapshot>> NewSnapshots(const Replica& repl
   return fresh;
 }
 
+bool Names(const std::vector<Member>& members, const pool::PoolId& pool,
+           const pool::ReplicaId& replica) {
+  return std::any_of(members.begin(), members.end(), [&](const Member& member) {
+    return member.pool == pool && member.replica == replica;
+  });
+}
+
+// R14: the record of a replica that an operator went on without, in `next`. What it has stays as it
+// is: an operator may still choose to go on from it.
+Configuration Quarantined(const Configuration& own, const Configuration& next) {
+  Configuration marked = own;
+  marked.succeeded_by = next.forced;
+  marked.successors = next.members;
+  return marked;
+}
+
 // The replica's snapshots that no configuration in force can still have: neither the one it has
 // accepted names them, nor the next of the same engine. An engine has one configuration under way
 // at a time, so the accepted one was in force before `next` was made; a single configuration
@@ -164,6 +180,23 @@ io::Task<absl::Status> ReplicaStore::Accept(Replica* replica, Configuration conf
                      " has no readable configuration and takes none: remove it and add another"));
   }
   if (configuration.version <= replica->configuration_->version) co_return absl::OkStatus();
+  if (configuration.forced < replica->configuration_->succeeded_by) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("replica ", replica->id_.ToString(), " of volume ", replica->name_,
+                     " is quarantined: an operator went on without it under attachment ",
+                     replica->configuration_->succeeded_by.attachment,
+                     "; attach where the members of that are reached"));
+  }
+  const bool named = Names(configuration.members, pool_->id(), replica->id_) ||
+                     Names(configuration.predecessor, pool_->id(), replica->id_);
+  if (!named && configuration.forced > replica->configuration_->forced) {
+    Configuration marked = Quarantined(*replica->configuration_, configuration);
+    MetaBatch batch;
+    PutConfiguration(*replica, marked, &batch);
+    CO_RETURN_IF_ERROR(co_await CommitSynced(&batch));
+    replica->configuration_ = std::move(marked);
+    co_return absl::OkStatus();
+  }
   CO_ASSIGN_OR_RETURN(const std::vector<ConfiguredSnapshot> fresh,
                       NewSnapshots(*replica, configuration));
   const bool structural = !fresh.empty() || configuration.size_bytes > replica->size_bytes_ ||

@@ -116,6 +116,10 @@ absl::Status Node::AttachTo(const v1::AttachVolumeRequest& request,
   attachment.read_only = request.read_only();
   ASSIGN_OR_RETURN(std::string uri,
                    AttachRemembered(request.name(), attachment, kAttachLimitNanos));
+  // An operator's word is good once: a resumption goes on from what came of it.
+  for (v1::SegmentHint& hint : *attachment.target.mutable_segments()) {
+    hint.clear_force_from_replica_id();
+  }
   // What serves may be an attachment of before, which is remembered.
   const std::optional<RememberedAttachment> before = state_.FindAttachment(request.name());
   if (!before || before->target.attachment() < request.target().attachment()) {

@@ -89,6 +89,10 @@ absl::StatusOr<engine::SegmentHint> ParseHint(const v1::SegmentHint& message,
     ASSIGN_OR_RETURN(replica::Member parsed, ParseMember(member));
     hint.members.push_back(std::move(parsed));
   }
+  if (!message.force_from_replica_id().empty()) {
+    ASSIGN_OR_RETURN(hint.force_from,
+                     ParseReplicaId("force_from_replica_id", message.force_from_replica_id()));
+  }
   return hint;
 }
 
@@ -121,7 +125,8 @@ v1::Configuration ToMessage(const replica::Configuration& configuration) {
   message.set_size_bytes(configuration.size_bytes);
   message.set_snapshot_count(static_cast<std::uint32_t>(configuration.snapshots.size()));
   message.set_min_in_sync(configuration.min_in_sync);
-  message.set_forced(configuration.forced);
+  message.set_forced(configuration.was_forced());
+  message.set_forced_attachment(configuration.forced.attachment);
   return message;
 }
 
@@ -140,6 +145,7 @@ v1::Replica ToMessage(const replica::ReplicaInfo& info, const pool::Pool& pool) 
   message.set_in_session(info.in_session);
   if (!info.configuration.has_value()) return message;
   *message.mutable_configuration() = ToMessage(*info.configuration);
+  message.set_succeeded_by_attachment(info.configuration->succeeded_by.attachment);
   const replica::Member* self = info.configuration->Find(pool.id(), info.id);
   message.set_restarted(self != nullptr && self->incarnation != pool.incarnation());
   return message;

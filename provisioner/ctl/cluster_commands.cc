@@ -1,5 +1,6 @@
 #include "provisioner/ctl/cluster_commands.h"
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <utility>
@@ -29,22 +30,58 @@ v1::CreateReplicaRequest NewReplica(const ClusterArguments& arguments,
   return request;
 }
 
-// The highest configuration's members, at the addresses that their nodes have now.
+// At the address that its node has now.
+void AddToHint(const PlacedMember& placed, const std::vector<NodeAnswer>& nodes,
+               v1::SegmentHint* hint) {
+  v1::Member* member = hint->add_members();
+  *member = placed.member;
+  for (const NodeAnswer& node : nodes) {
+    const bool here = node.name == placed.node && !node.node.data_address().empty();
+    if (here) member->set_address(node.node.data_address());
+  }
+}
+
+// The highest configuration's members. Once an operator went on from one copy, also those that are
+// left over, so that they hear of it.
 v1::AttachTarget TargetOf(const VolumeView& volume, const std::vector<NodeAnswer>& nodes,
-                          std::uint64_t attachment) {
+                          std::uint64_t attachment, bool forces) {
   v1::AttachTarget target;
   target.set_volume_id(volume.volume_id);
   target.set_attachment(attachment);
   v1::SegmentHint* hint = target.add_segments();
-  for (const PlacedMember& placed : volume.members) {
-    v1::Member* member = hint->add_members();
-    *member = placed.member;
-    for (const NodeAnswer& node : nodes) {
-      const bool here = node.name == placed.node && !node.node.data_address().empty();
-      if (here) member->set_address(node.node.data_address());
-    }
-  }
+  for (const PlacedMember& placed : volume.members) AddToHint(placed, nodes, hint);
+  if (volume.forced_attachment == 0 && !forces) return target;
+  for (const PlacedMember& placed : volume.leftovers) AddToHint(placed, nodes, hint);
   return target;
+}
+
+// The replica becomes the only member; the others that there are and were are told.
+absl::Status ForceFrom(const VolumeView& volume, const ClusterArguments& arguments,
+                       v1::AttachTarget* target) {
+  const PlacedMember* const placed = volume.Find(arguments.force_from);
+  if (placed == nullptr || !placed->replica) {
+    return absl::NotFoundError(absl::StrCat("no node that answers has a replica ",
+                                            arguments.force_from, " of volume '", volume.name,
+                                            "'; `volume status` lists them"));
+  }
+  if (placed->member.witness()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("replica ", arguments.force_from, " is a witness and has no data"));
+  }
+  const bool member = std::any_of(
+      volume.members.begin(), volume.members.end(),
+      [&](const PlacedMember& one) { return one.member.replica_id() == arguments.force_from; });
+  if (member && CheckReachable(volume).ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("a majority of the members of volume '", volume.name,
+                     "' and a copy that has everything answer: attach it without --force-from"));
+  }
+  if (!arguments.lose_newer_writes) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(ExplainForce(volume, *placed), ". Say --yes-lose-newer-writes to go on"));
+  }
+  target->mutable_segments(0)->set_force_from_replica_id(arguments.force_from);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -129,9 +166,10 @@ absl::Status AttachOnNode(const Cluster& cluster, const ClusterArguments& argume
   if (!volume.ok()) return volume.status();
   std::uint64_t attachment = volume->promised + 1;
   const bool serves_here = volume->serving_node == arguments.on && volume->status->error().empty();
-  if (serves_here && !arguments.force) {
+  const bool forces = !arguments.force_from.empty();
+  if (serves_here && !arguments.force && !forces) {
     attachment = volume->status->attachment();  // idempotent: it has what it is asked for
-  } else {
+  } else if (!forces) {
     if (absl::Status unused = CheckUnused(*volume); !unused.ok() && !arguments.force) {
       return absl::FailedPreconditionError(
           absl::StrCat(std::string(unused.message()),
@@ -149,7 +187,11 @@ absl::Status AttachOnNode(const Cluster& cluster, const ClusterArguments& argume
   v1::AttachVolumeRequest request;
   request.set_name(arguments.name);
   request.set_read_only(arguments.read_only);
-  *request.mutable_target() = TargetOf(*volume, nodes, attachment);
+  *request.mutable_target() = TargetOf(*volume, nodes, attachment, forces);
+  if (forces) {
+    const absl::Status forced = ForceFrom(*volume, arguments, request.mutable_target());
+    if (!forced.ok()) return forced;
+  }
   const absl::StatusOr<v1::AttachVolumeResponse> response = (*client)->AttachVolume(request);
   if (!response.ok()) return response.status();
   Print(output, *response, out);

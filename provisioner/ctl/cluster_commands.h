@@ -21,6 +21,8 @@ struct ClusterArguments {
   std::string from;  // and these, of `replica replace`
   std::string to;
   bool force = false;
+  std::string force_from;          // a replica to go on from alone (R14)
+  bool lose_newer_writes = false;  // and that what it may lack is lost
   bool read_only = false;
 };
 

@@ -85,6 +85,13 @@ json ToJson(const VolumeView& volume) {
          {"resync_regions_left", status != nullptr ? status->resync_regions_left() : 0},
          {"resync_copied_bytes", status != nullptr ? status->resync_copied_bytes() : 0}});
   }
+  json leftovers = json::array();
+  for (const PlacedMember& placed : volume.leftovers) {
+    leftovers.push_back({{"node", placed.node},
+                         {"pool_id", placed.member.pool_id()},
+                         {"replica_id", placed.member.replica_id()},
+                         {"quarantined", Quarantined(volume, *placed.replica)}});
+  }
   std::string waiting_for;
   if (volume.status) {
     for (const v1::SegmentStatus& segment : volume.status->segments()) {
@@ -104,7 +111,9 @@ json ToJson(const VolumeView& volume) {
           {"waiting_for", waiting_for},
           {"scrub", volume.status ? ToJson(SummarizeScrub(*volume.status)) : json()},
           {"silent_nodes", volume.silent_nodes},
-          {"members", members}};
+          {"forced", volume.configuration.forced()},
+          {"members", members},
+          {"leftovers", leftovers}};
 }
 
 void PrintJson(const json& value, std::ostream* out) {
@@ -149,7 +158,10 @@ void PrintStatus(Output output, const VolumeView& volume, std::ostream* out) {
                     placed.member.replica_id(), NoteOf(volume, placed)});
   }
   for (const PlacedMember& placed : volume.leftovers) {
-    rows.push_back({placed.node, "no member", "-", placed.member.replica_id(), "left over"});
+    const bool quarantined = Quarantined(volume, *placed.replica);
+    rows.push_back({placed.node, quarantined ? "quarantined" : "no member", "-",
+                    placed.member.replica_id(),
+                    quarantined ? "an operator went on without it" : "left over"});
   }
   *out << FormatTable(rows);
 }

@@ -10,8 +10,8 @@ namespace keelson::ctl {
 namespace {
 
 auto Version(const v1::Configuration& configuration) {
-  return std::tuple(configuration.attachment(), configuration.restart(), configuration.engine_id(),
-                    configuration.counter());
+  return std::tuple(configuration.forced_attachment(), configuration.attachment(),
+                    configuration.restart(), configuration.engine_id(), configuration.counter());
 }
 
 // The members' replicas among the answers.
@@ -177,6 +177,15 @@ const PlacedMember* VolumeView::OnNode(const std::string& node) const {
   return nullptr;
 }
 
+const PlacedMember* VolumeView::Find(const std::string& replica_id) const {
+  for (const auto* list : {&members, &leftovers}) {
+    for (const PlacedMember& placed : *list) {
+      if (placed.member.replica_id() == replica_id) return &placed;
+    }
+  }
+  return nullptr;
+}
+
 std::size_t VolumeView::copies() const {
   return static_cast<std::size_t>(
       std::count_if(configuration.members().begin(), configuration.members().end(),
@@ -202,6 +211,8 @@ absl::StatusOr<VolumeView> FindVolume(const std::vector<NodeAnswer>& nodes,
       }
       view.volume_id = replica.volume_id();
       view.promised = std::max(view.promised, replica.promised_attachment());
+      view.forced_attachment = std::max({view.forced_attachment, replica.succeeded_by_attachment(),
+                                         replica.configuration().forced_attachment()});
       if (replica.in_session()) view.session_nodes.push_back(node.name);
       if (replica.has_configuration() && (view.configuration.members().empty() ||
                                           Older(view.configuration, replica.configuration()))) {
@@ -227,6 +238,11 @@ std::vector<std::string> VolumeNames(const std::vector<NodeAnswer>& nodes) {
 }
 
 absl::Status CheckReachable(const VolumeView& volume) {
+  if (volume.forced_attachment > volume.configuration.forced_attachment()) {
+    return absl::UnavailableError(
+        absl::StrCat("an operator went on from one copy (attachment ", volume.forced_attachment,
+                     "), and no member of that answers", SilentText(volume)));
+  }
   const auto answers = [&volume](const v1::Member& member) {
     return std::any_of(volume.members.begin(), volume.members.end(), [&](const auto& placed) {
       return placed.member.replica_id() == member.replica_id() && placed.replica &&
@@ -264,6 +280,40 @@ absl::Status CheckUnused(const VolumeView& volume) {
   return absl::FailedPreconditionError(absl::StrCat(
       "volume '", volume.name, "' is in use: its replicas on ", Enumerate(volume.session_nodes),
       " are in a session of an engine", SilentText(volume)));
+}
+
+bool Quarantined(const VolumeView& volume, const v1::Replica& replica) {
+  if (replica.succeeded_by_attachment() != 0) return true;
+  return replica.has_configuration() &&
+         replica.configuration().forced_attachment() < volume.forced_attachment;
+}
+
+std::string ExplainForce(const VolumeView& volume, const PlacedMember& placed) {
+  const std::string& id = placed.member.replica_id();
+  std::string has =
+      "it is of a history that an operator has left, and lacks every write of the other";
+  std::vector<std::string> others;
+  for (const PlacedMember& member : volume.members) {
+    if (member.member.replica_id() != id) {
+      others.push_back(NodeOrAddress(member));
+    } else if (member.member.state() == v1::MEMBER_STATE_IN_SYNC) {
+      has =
+          "it had everything by the newest record that answers; what was acknowledged after the "
+          "others went on without it is lost";
+    } else if (member.member.state() == v1::MEMBER_STATE_SYNCING) {
+      has =
+          "it was being brought up to date: some of it is new, some old, and the content as a "
+          "whole is of no one moment";
+    } else {
+      has = "it missed writes, which are lost";
+    }
+  }
+  return absl::StrCat(
+      "going on from replica ", id, " on ", NodeOrAddress(placed), " alone: ", has,
+      ". The other members (", others.empty() ? "none" : Enumerate(others),
+      ") are quarantined: kept as they are, and not used again. An engine that still reaches a "
+      "majority of them would go on beside this one: be sure that none runs",
+      SilentText(volume));
 }
 
 std::string Explain(const VolumeView& volume) {

@@ -33,8 +33,10 @@ struct PlacedMember {
 struct VolumeView {
   std::string name;
   std::string volume_id;
-  v1::Configuration configuration;      // the highest that was found
-  std::uint64_t promised = 0;           // the highest attachment that a replica has promised
+  v1::Configuration configuration;  // the highest that was found
+  std::uint64_t promised = 0;       // the highest attachment that a replica has promised
+  // The last attachment under which an operator went on from one copy, by what any replica knows.
+  std::uint64_t forced_attachment = 0;
   std::vector<PlacedMember> members;    // of the configuration and of its predecessor
   std::vector<PlacedMember> leftovers;  // replicas of the volume that are not members
   std::vector<std::string> silent_nodes;
@@ -43,11 +45,12 @@ struct VolumeView {
   std::optional<v1::GetVolumeStatusResponse> status;  // of serving_node, else of resuming_node
   std::vector<std::string> session_nodes;             // with a replica that an engine uses
 
-  const PlacedMember* OnNode(const std::string& node) const;  // a member there, or nullptr
-  std::size_t copies() const;                                 // members with data
+  const PlacedMember* OnNode(const std::string& node) const;      // a member there, or nullptr
+  std::size_t copies() const;                                     // members with data
+  const PlacedMember* Find(const std::string& replica_id) const;  // also left over; or nullptr
 };
 
-// Whether `a` is an older version of the same segment's configuration.
+// Whether `a` is an older version of the same segment's configuration, or of an older history.
 bool Older(const v1::Configuration& a, const v1::Configuration& b);
 
 // NOT_FOUND; FAILED_PRECONDITION when several volumes have the name.
@@ -61,6 +64,11 @@ std::vector<std::string> VolumeNames(const std::vector<NodeAnswer>& nodes);
 absl::Status CheckReachable(const VolumeView& volume);
 // OK when no engine uses the volume; else FAILED_PRECONDITION and where it is in use.
 absl::Status CheckUnused(const VolumeView& volume);
+
+// Whether an operator went on from another copy: it is kept, and never used again by itself.
+bool Quarantined(const VolumeView& volume, const v1::Replica& replica);
+// What going on from this replica alone may lose, and what becomes of the others: some sentences.
+std::string ExplainForce(const VolumeView& volume, const PlacedMember& placed);
 
 // One sentence on what the volume waits for, or why it is as it is.
 std::string Explain(const VolumeView& volume);

@@ -234,6 +234,15 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
       attach->add_option("--on", run->cluster.on, "The node that is to serve it (with --node)");
   attach->add_flag("--force", run->cluster.force, "Take it over from the node that serves it")
       ->needs(on);
+  CLI::Option* from = attach->add_option(
+      "--force-from", run->cluster.force_from,
+      "Without a majority: go on from this REPLICA (see `volume status`) alone. What it lacks is "
+      "lost, and the other copies are left behind");
+  from->needs(on);
+  attach
+      ->add_flag("--yes-lose-newer-writes", run->cluster.lose_newer_writes,
+                 "With --force-from: yes, what that copy lacks may be lost")
+      ->needs(from);
   attach->callback([run] {
     if (!UsesNodes(*run) && run->cluster.on.empty()) {
       run->status = AttachVolume(run->settings, run->volume, run->out);

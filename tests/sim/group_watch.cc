@@ -138,7 +138,7 @@ std::optional<Configuration> GroupWatch::BaseOf(const pool::Epoch& epoch) const 
 
 // R1: what the first configuration of an attachment makes of the answers it is built on.
 void GroupWatch::CheckFirstOfEpoch(const Configuration& first) {
-  if (first.forced) return;
+  if (first.was_forced()) return;
   const std::optional<Configuration> base = BaseOf(first.version.epoch);
   if (!base.has_value()) {
     return Violate("quorum-intersects", "an attachment without an answer to build on");
@@ -190,7 +190,7 @@ void GroupWatch::CheckRestarted(const Configuration& first, const Configuration&
 }
 
 void GroupWatch::CheckOneChange(const Configuration& before, const Configuration& after) {
-  if (after.forced) return;
+  if (after.was_forced()) return;
   const auto missing = [](const Configuration& in, const Configuration& of) {
     return std::count_if(of.members.begin(), of.members.end(), [&in](const Member& member) {
       return !member.witness && FindReplica(in, member.replica) == nullptr;

@@ -142,6 +142,57 @@ TEST(ClusterViewTest, RefusesToGuessBetweenTwoVolumesOfOneName) {
   EXPECT_TRUE(absl::IsNotFound(FindVolume({a, b}, "none").status()));
 }
 
+// --- An operator went on from one copy (R14) ---
+
+v1::Configuration ForcedTo(const char* node, std::uint64_t attachment) {
+  v1::Configuration configuration = Version(attachment, 0, 1);
+  configuration.set_forced(true);
+  configuration.set_forced_attachment(attachment);
+  configuration.clear_members();
+  v1::Member* member = configuration.add_members();
+  member->set_pool_id(std::string("pool-") + node);
+  member->set_replica_id(std::string("replica-") + node);
+  member->set_state(v1::MEMBER_STATE_IN_SYNC);
+  return configuration;
+}
+
+TEST(ClusterViewTest, TheHistoryThatAnOperatorMadeIsTheVolume) {
+  NodeAnswer a = Node("a"), b = Node("b"), c = Node("c");
+  AddReplica(&a, ForcedTo("a", 4), 4);
+  AddReplica(&b, Version(3, 0, 9), 3)->set_succeeded_by_attachment(4);
+  AddReplica(&c, Version(5, 0, 9), 5);
+  const VolumeView view = *FindVolume({a, b, c}, "vol");
+  EXPECT_EQ(view.members.size(), 1u) << "also where a copy left behind went on by itself";
+  ASSERT_EQ(view.leftovers.size(), 2u);
+  for (const PlacedMember& left : view.leftovers) {
+    EXPECT_TRUE(Quarantined(view, *left.replica)) << left.node;
+  }
+  EXPECT_TRUE(CheckReachable(view).ok());
+}
+
+TEST(ClusterViewTest, WhatWasLeftBehindIsNotAttachedByItself) {
+  NodeAnswer b = Node("b"), c = Node("c");
+  AddReplica(&b, Version(3, 0, 9), 3)->set_succeeded_by_attachment(4);
+  AddReplica(&c, Version(3, 0, 9), 3);
+  const absl::Status status = CheckReachable(*FindVolume({Silent("a"), b, c}, "vol"));
+  EXPECT_TRUE(absl::IsUnavailable(status));
+  EXPECT_NE(std::string(status.message()).find("an operator went on"), std::string::npos) << status;
+}
+
+TEST(ClusterViewTest, SaysWhatGoingOnFromOneCopyMayLose) {
+  v1::Configuration configuration = Version(1, 0, 1);
+  configuration.mutable_members(1)->set_state(v1::MEMBER_STATE_OUT);
+  NodeAnswer a = Node("a"), b = Node("b");
+  AddReplica(&a, configuration, 1);
+  AddReplica(&b, configuration, 1);
+  const VolumeView view = *FindVolume({a, b, Silent("c")}, "vol");
+  const std::string from_a = ExplainForce(view, *view.Find("replica-a"));
+  EXPECT_NE(from_a.find("it had everything by the newest record"), std::string::npos) << from_a;
+  EXPECT_NE(from_a.find("no answer from node c"), std::string::npos) << from_a;
+  const std::string from_b = ExplainForce(view, *view.Find("replica-b"));
+  EXPECT_NE(from_b.find("it missed writes"), std::string::npos) << from_b;
+}
+
 TEST(PlacementTest, TakesDistinctNodesWithTheMostSpace) {
   const absl::StatusOr<Placement> placement =
       ChoosePlaces({Node("a", 10), Node("b", 40), Node("c", 30), Node("d", 20)}, 3);

@@ -82,6 +82,16 @@ TEST(CommandLineTest, TakesASocketBeforeTheNodesOfTheEnvironment) {
   EXPECT_NE(one.err.find("c.sock"), std::string::npos) << one.err;
 }
 
+TEST(CommandLineTest, GoingOnFromOneCopyIsNotAskedForByHalf) {
+  const std::vector<const char*> attach = {"volume", "attach", "v"};
+  std::vector<const char*> words = attach;
+  words.push_back("--yes-lose-newer-writes");
+  ExpectOneLine(Keelctl(words), 2);
+  words = attach;
+  words.insert(words.end(), {"--force-from", "r"});
+  ExpectOneLine(Keelctl(words), 2);
+}
+
 TEST(CommandLineTest, RefusesACloneSourceWithoutASnapshot) {
   const Outcome outcome = Keelctl({"volume", "clone", "source", "new"});
   ExpectOneLine(outcome, 1);

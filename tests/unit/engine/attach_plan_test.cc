@@ -3,75 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/engine/attach_plan_fixture.h"
 #include "tests/unit/engine/members.h"
 
 namespace keelson::engine {
 namespace {
 
-using replica::Configuration;
-using replica::Member;
-using replica::MemberState;
-using replica::PrepareAnswer;
 using testing::HasSubstr;
-using Kind = AttachDecision::Kind;
 
-constexpr std::int64_t kGrace = 100;
-constexpr std::int64_t kMemberWait = 1000;
-
-// One attach under epoch 2, begun at time 0.
-class AttachPlanTest : public testing::Test {
- protected:
-  void Begin(std::vector<Member> hint) {
-    const SegmentHint segment = {pool::VolumeId(TestId('v', 'v')), 0, std::move(hint)};
-    SegmentOptions options;
-    options.grace_ns = kGrace;
-    options.member_wait_ns = kMemberWait;
-    plan_.emplace(segment, TestEpoch(2), 0, options);
-  }
-
-  void Answer(char name, std::optional<Configuration> configuration, std::int64_t now_ns = 0,
-              char life = 1) {
-    PrepareAnswer answer;
-    answer.pool = pool::PoolId(TestId('p', name));
-    answer.replica = ReplicaOf(name);
-    answer.incarnation = TestId(life, name);
-    answer.configuration = std::move(configuration);
-    plan_->OnAnswer(Out(name), answer, now_ns);
-  }
-
-  void Fail(char name, const absl::Status& status = absl::UnavailableError("not reached")) {
-    plan_->OnFailure(Out(name), status);
-  }
-
-  Kind KindAt(std::int64_t now_ns) const { return plan_->Decide(now_ns).kind; }
-
-  // "A+ B- C~": InSync, Out, Syncing; empty when it is not ready.
-  std::string FirstAt(std::int64_t now_ns) const {
-    const AttachDecision decision = plan_->Decide(now_ns);
-    if (decision.kind != Kind::kReady) return "";
-    std::string text;
-    for (const Member& member : decision.first->members) {
-      if (!text.empty()) text += ' ';
-      text += static_cast<char>(member.replica.bytes[1]);
-      text += member.state == MemberState::kInSync    ? '+'
-              : member.state == MemberState::kSyncing ? '~'
-                                                      : '-';
-    }
-    return text;
-  }
-
-  std::string ToPrepare() const {
-    std::string text;
-    for (const Member& member : plan_->ToPrepare()) {
-      text += static_cast<char>(member.replica.bytes[1]);
-    }
-    return text;
-  }
-
-  std::optional<AttachPlan> plan_;
-};
-
-std::vector<Member> Three() { return {InSync('A'), InSync('B'), InSync('C')}; }
+using AttachPlanTest = AttachPlanFixture;
 
 // --- Closure (R1) ---
 

@@ -232,7 +232,7 @@ class SegmentFixture : public testing::Test, public PortFactory {
   }
 
   absl::Status TryAttach() {
-    SegmentHint hint{first_.volume, 0, members_};
+    SegmentHint hint{first_.volume, 0, members_, force_from_};
     const pool::Epoch epoch{++attachment_, 0, pool::EngineId(world_.MakeId())};
     auto attached = Must(SegmentEngine::Attach(process_, this, hint, epoch, options_));
     if (!attached.ok()) return attached.status();
@@ -316,6 +316,7 @@ class SegmentFixture : public testing::Test, public PortFactory {
   replica::Configuration first_;
   SegmentOptions options_;
   std::uint64_t attachment_ = 1;
+  pool::ReplicaId force_from_;  // of the attachments that follow (R14)
   std::unique_ptr<SegmentEngine> segment_;
   std::vector<std::unique_ptr<SegmentEngine>> abandoned_;
   bool done_ = false;

@@ -243,6 +243,44 @@ TEST_F(AcceptTest, ProgressIsDurableWithTheDataBeforeItAndGoneOnceInSync) {
   EXPECT_EQ(Must(Port().Prepare(EpochOf(1), kNoDeadline))->progress, ResyncProgress());
 }
 
+// An operator went on without it (R14).
+TEST_F(AcceptTest, AConfigurationThatAnOperatorMadeWithoutItOnlyMarksIt) {
+  ReplicaPort& port = OpenPort();
+  ASSERT_TRUE(Write(port, 0, 'a', 1).ok());
+  const Configuration own = With(2, {MakeSnapshot("s", 1)});
+  ASSERT_TRUE(Accept(port, own).ok());
+  Configuration forced = MakeConfiguration(1);
+  forced.version = {EpochOf(5), 1};
+  forced.members.erase(forced.members.begin());
+  forced.size_bytes = 2 * own.size_bytes;
+  forced.forced = EpochOf(5);
+  ASSERT_TRUE(Accept(port, forced).ok());
+  CutPower();
+  const Configuration& kept = *replica().configuration();
+  EXPECT_TRUE(kept.quarantined());
+  EXPECT_EQ(kept.succeeded_by, EpochOf(5));
+  EXPECT_EQ(kept.successors, forced.members);
+  EXPECT_EQ(kept.version, own.version);
+  EXPECT_EQ(kept.members, own.members);
+  EXPECT_EQ(replica().size_bytes(), own.size_bytes);
+  EXPECT_EQ(SnapshotNames(), Names{"s"});
+}
+
+TEST_F(AcceptTest, AQuarantinedReplicaIsLostToTheHistoryOfBeforeAndMayBeGoneOnFrom) {
+  ReplicaPort& port = OpenPort();
+  Configuration forced = MakeConfiguration(1);
+  forced.version = {EpochOf(5), 1};
+  forced.members.erase(forced.members.begin());
+  forced.forced = EpochOf(5);
+  ASSERT_TRUE(Accept(port, forced).ok());
+  Configuration before = MakeConfiguration(1);
+  before.version = {EpochOf(7), 1};
+  EXPECT_TRUE(absl::IsFailedPrecondition(Accept(port, before)));
+  before.forced = EpochOf(7);
+  ASSERT_TRUE(Accept(port, before).ok());
+  EXPECT_FALSE(replica().configuration()->quarantined());
+}
+
 TEST_F(AcceptTest, DeletingAMemberLeavesNothingOfIt) {
   ReplicaPort& port = OpenPort(3);
   ASSERT_TRUE(Write(port, 0, 'a', 1).ok());

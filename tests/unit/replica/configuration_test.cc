@@ -60,7 +60,9 @@ Configuration Whole() {
   configuration.size_bytes = std::uint64_t{64} << 20;
   configuration.clean = {EpochOf(8), 21};
   configuration.min_in_sync = 2;
-  configuration.forced = true;
+  configuration.forced = EpochOf(7);
+  configuration.succeeded_by = EpochOf(10);
+  configuration.successors = {DataMember(4, MemberState::kInSync)};
   return configuration;
 }
 
@@ -222,7 +224,8 @@ TEST(ConfigurationTest, SaysInALineWhoIsWhat) {
   const std::string line = ToString(Whole());
   EXPECT_EQ(line,
             "version=9.3.eeeeeeee/12 members=[81818181=InSync 82828282=Syncing 83838383=Witness] "
-            "before=[81818181=InSync] clean=8.3/21 snapshots=2 forced");
+            "before=[81818181=InSync] clean=8.3/21 snapshots=2 forced=7 "
+            "succeeded_by=10");
 }
 
 }  // namespace
