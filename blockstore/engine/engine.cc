@@ -281,6 +281,14 @@ io::Task<absl::Status> Engine::DeleteSnapshot(pool::SnapshotId id) {
   co_return absl::NotFoundError(absl::StrCat("volume ", name_, " has no snapshot ", id.ToString()));
 }
 
+io::Task<absl::Status> Engine::SetMinInSync(std::uint32_t copies) {
+  InFlight in_flight(this);
+  for (const auto& segment : segments_) {
+    CO_RETURN_IF_ERROR(co_await segment->SetMinInSync(copies));
+  }
+  co_return absl::OkStatus();
+}
+
 io::Task<absl::Status> Engine::Grow(std::uint64_t size_bytes) {
   InFlight in_flight(this);
   const std::uint64_t before = (segments_.size() - 1) * segment_bytes_;

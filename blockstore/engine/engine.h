@@ -76,6 +76,8 @@ class Engine final : public BlockDevice {
   io::Task<absl::StatusOr<pool::SnapshotId>> Snapshot(std::string name,
                                                       std::int64_t created_unix_ns);
   io::Task<absl::Status> DeleteSnapshot(pool::SnapshotId id);
+  // Of every segment; see SegmentEngine.
+  io::Task<absl::Status> SetMinInSync(std::uint32_t copies);
   // Of the last segment: a volume of several segments grows only up to the end of it.
   io::Task<absl::Status> Grow(std::uint64_t size_bytes);
   // Begins a scrub of every segment, which share the rate; SegmentEngine::Status shows them.

@@ -54,7 +54,8 @@ class Segment final : public SegmentEngine {
   io::Task<absl::Status> Grow(std::uint64_t size_bytes) override;
   io::Task<absl::Status> AddMember(replica::Member member, const replica::Member* witness) override;
   io::Task<absl::Status> RemoveMember(pool::ReplicaId replica,
-                                      const pool::ReplicaId* witness) override;
+                                      const replica::Member* witness) override;
+  io::Task<absl::Status> SetMinInSync(std::uint32_t copies) override;
   absl::Status StartScrub(ScrubOptions options) override;
   io::Task<absl::Status> RollGeneration() override;
   SegmentStatus Status() const override;
@@ -131,6 +132,10 @@ class Segment final : public SegmentEngine {
   io::Task<void> Keeper(MemberSlot* slot);
   io::Task<absl::Status> Connect(MemberSlot* slot);
   void FailIfAllRestarted();
+  // Opens the session of a member to be, and notes its incarnation in `next`.
+  io::Task<absl::Status> PrepareNew(replica::Member member, replica::Configuration* next);
+  // Commits a change of the members, and then that it is done. REQUIRES: config_ is held.
+  io::Task<absl::Status> CommitMembership(replica::Configuration next);
   io::Task<void> FinishChange();
   std::string ProblemOf(const MemberSlot& slot) const;
   void StartResyncs();

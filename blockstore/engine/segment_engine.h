@@ -132,12 +132,15 @@ class SegmentEngine {
   virtual io::Task<absl::Status> Grow(std::uint64_t size_bytes) = 0;
 
   // R13. `member` has been made at its pool. Completes when the membership is in force; the copying
-  // goes on in the background. With `witness` null none is added or removed beside it.
+  // goes on in the background. `witness` is added beside it or, when it is a member, removed; null:
+  // neither.
   virtual io::Task<absl::Status> AddMember(replica::Member member,
                                            const replica::Member* witness) = 0;
-  // FAILED_PRECONDITION when it is the last InSync member.
+  // FAILED_PRECONDITION when it is the last InSync member. `min in sync` falls with the copies.
   virtual io::Task<absl::Status> RemoveMember(pool::ReplicaId replica,
-                                              const pool::ReplicaId* witness) = 0;
+                                              const replica::Member* witness) = 0;
+  // R7. INVALID_ARGUMENT: not a number of copies that it has.
+  virtual io::Task<absl::Status> SetMinInSync(std::uint32_t copies) = 0;
 
   // Begins a scrub, which goes on in the background; Status shows it. It ends with the attachment.
   // FAILED_PRECONDITION: one runs already.

@@ -320,6 +320,35 @@ void Segment::StartResyncs() {
 
 // --- Membership ---
 
+io::Task<absl::Status> Segment::PrepareNew(Member member, Configuration* next) {
+  MemberSlot* slot = SlotFor(member);
+  if (slot == nullptr) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("volume ", in_force_.volume_name,
+                     " has had too many members in this attachment: attach it again"));
+  }
+  if (slot->connected) co_return absl::OkStatus();
+  co_await slot->port->Close();
+  absl::StatusOr<replica::PrepareAnswer> answer =
+      co_await slot->port->Prepare(epoch_, ShortDeadline());
+  if (!answer.ok()) co_return answer.status();
+  if (answer->configuration.has_value() && IsStranger(in_force_, *answer->configuration)) {
+    co_await slot->port->Close();
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("replica ", member.replica.ToString(), " of volume ", in_force_.volume_name,
+                     " is of another history, which an operator left behind: delete it, and add a "
+                     "new one"));
+  }
+  slot->incarnation = answer->incarnation;
+  slot->progress = {};
+  slot->removed = false;
+  ++slot->session;
+  slot->connected = true;
+  Member* named = next->Find(member.pool, member.replica);
+  if (named != nullptr) named->incarnation = answer->incarnation;
+  co_return absl::OkStatus();
+}
+
 io::Task<absl::Status> Segment::AddMember(Member member, const Member* witness) {
   if (!health_.ok()) co_return health_;
   std::optional<Member> with;
@@ -329,60 +358,46 @@ io::Task<absl::Status> Segment::AddMember(Member member, const Member* witness) 
   absl::StatusOr<Configuration> next = engine::AddMember(in_force_, member, with);
   if (!next.ok()) co_return next.status();
   // Every member, new or returning, is prepared before any other use (R1).
-  std::vector<Member> fresh = {member};
-  if (with.has_value() && in_force_.Find(with->pool, with->replica) == nullptr)
-    fresh.push_back(*with);
-  for (const Member& one : fresh) {
-    MemberSlot* slot = SlotFor(one);
-    if (slot == nullptr) {
-      co_return absl::FailedPreconditionError(
-          absl::StrCat("volume ", in_force_.volume_name,
-                       " has had too many members in this attachment: attach it again"));
-    }
-    if (slot->connected) continue;
-    co_await slot->port->Close();
-    absl::StatusOr<replica::PrepareAnswer> answer =
-        co_await slot->port->Prepare(epoch_, ShortDeadline());
-    if (!answer.ok()) co_return answer.status();
-    if (answer->configuration.has_value() && IsStranger(in_force_, *answer->configuration)) {
-      co_await slot->port->Close();
-      co_return absl::FailedPreconditionError(
-          absl::StrCat("replica ", one.replica.ToString(), " of volume ", in_force_.volume_name,
-                       " is of another history, which an operator left behind: delete it, and add "
-                       "a new one"));
-    }
-    slot->incarnation = answer->incarnation;
-    slot->progress = {};
-    slot->removed = false;
-    ++slot->session;
-    slot->connected = true;
-    Member* named = next->Find(one.pool, one.replica);
-    if (named != nullptr) named->incarnation = answer->incarnation;
+  CO_RETURN_IF_ERROR(co_await PrepareNew(member, &*next));
+  if (with.has_value() && next->Find(with->pool, with->replica) != nullptr) {
+    CO_RETURN_IF_ERROR(co_await PrepareNew(*with, &*next));
   }
-  CO_RETURN_IF_ERROR(co_await Commit(std::move(*next)));
-  next = FinishMembership(in_force_);
-  if (!next.ok()) co_return next.status();
-  co_return co_await Commit(std::move(*next));
+  co_return co_await CommitMembership(std::move(*next));
 }
 
-io::Task<absl::Status> Segment::RemoveMember(pool::ReplicaId replica,
-                                             const pool::ReplicaId* witness) {
+io::Task<absl::Status> Segment::RemoveMember(pool::ReplicaId replica, const Member* witness) {
   if (!health_.ok()) co_return health_;
-  std::optional<pool::ReplicaId> with;
+  std::optional<Member> with;
   if (witness != nullptr) with = *witness;
   io::AsyncMutex::Guard guard = co_await config_.Lock();
+  if (!health_.ok()) co_return health_;
   absl::StatusOr<Configuration> next = engine::RemoveMember(in_force_, replica, with);
   if (!next.ok()) co_return next.status();
-  CO_RETURN_IF_ERROR(co_await Commit(std::move(*next)));
-  next = FinishMembership(in_force_);
-  if (!next.ok()) co_return next.status();
-  CO_RETURN_IF_ERROR(co_await Commit(std::move(*next)));
+  if (with.has_value() && next->Find(with->pool, with->replica) != nullptr) {
+    CO_RETURN_IF_ERROR(co_await PrepareNew(*with, &*next));
+  }
+  CO_RETURN_IF_ERROR(co_await CommitMembership(std::move(*next)));
   for (const auto& slot : slots_) {
     if (!slot->removed) continue;
     slot->connected = false;
     co_await slot->port->Close();
   }
   co_return absl::OkStatus();
+}
+
+io::Task<absl::Status> Segment::CommitMembership(Configuration next) {
+  CO_RETURN_IF_ERROR(co_await Commit(std::move(next)));
+  absl::StatusOr<Configuration> finished = FinishMembership(in_force_);
+  if (!finished.ok()) co_return finished.status();
+  co_return co_await Commit(std::move(*finished));
+}
+
+io::Task<absl::Status> Segment::SetMinInSync(std::uint32_t copies) {
+  io::AsyncMutex::Guard guard = co_await config_.Lock();
+  if (!health_.ok()) co_return health_;
+  absl::StatusOr<Configuration> next = engine::SetMinInSync(in_force_, copies);
+  if (!next.ok()) co_return next.status();
+  co_return co_await Commit(std::move(*next));
 }
 
 io::Task<void> Segment::FinishChange() {

@@ -70,6 +70,26 @@ absl::StatusOr<Configuration> BeginChange(const Configuration& from) {
   return next;
 }
 
+// The witness beside a change of one copy: added, or removed when it is a member.
+absl::Status ChangeWitness(const Configuration& from, bool beside_witness, const Member& witness,
+                           Configuration* next) {
+  if (beside_witness || !witness.witness) {
+    return Refused(from, "beside a copy one witness, and nothing else, may be added or removed");
+  }
+  const auto present = FindIn(&next->members, witness.replica);
+  if (present == next->members.end()) {
+    Member added = witness;
+    added.state = MemberState::kOut;
+    added.in_sync_through = {};
+    next->members.push_back(std::move(added));
+  } else if (present->witness) {
+    next->members.erase(present);
+  } else {
+    return Refused(from, absl::StrCat("replica ", witness.replica.ToString(), " is no witness"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 NextConfiguration MarkOut(const Configuration& from, const pool::ReplicaId& replica) {
@@ -130,41 +150,24 @@ NextConfiguration AddMember(const Configuration& from, Member member,
   }
   member.state = MemberState::kOut;
   member.in_sync_through = {};
-  if (!witness.has_value()) {
-    next.members.push_back(std::move(member));
-    return Finished(std::move(next));
-  }
-  if (member.witness || !witness->witness) {
-    return Refused(from, "beside a copy one witness, and nothing else, may be added or removed");
-  }
+  const bool is_witness = member.witness;
   next.members.push_back(std::move(member));
-  const auto present = FindIn(&next.members, witness->replica);
-  if (present == next.members.end()) {
-    Member added = *witness;
-    added.state = MemberState::kOut;
-    added.in_sync_through = {};
-    next.members.push_back(std::move(added));
-  } else if (present->witness) {
-    next.members.erase(present);
-  } else {
-    return Refused(from, absl::StrCat("replica ", witness->replica.ToString(), " is no witness"));
-  }
+  if (witness.has_value()) RETURN_IF_ERROR(ChangeWitness(from, is_witness, *witness, &next));
   return Finished(std::move(next));
 }
 
 NextConfiguration RemoveMember(const Configuration& from, const pool::ReplicaId& replica,
-                               const std::optional<pool::ReplicaId>& witness) {
+                               const std::optional<Member>& witness) {
   ASSIGN_OR_RETURN(Configuration next, BeginChange(from));
   ASSIGN_OR_RETURN(const Member* member, FindMember(&next, replica));
   RETURN_IF_ERROR(CheckLastCopyStays(from, *member));
-  if (witness.has_value()) {
-    ASSIGN_OR_RETURN(const Member* beside, FindMember(&next, *witness));
-    if (member->witness || !beside->witness) {
-      return Refused(from, "beside a copy one witness, and nothing else, may be removed");
-    }
-    next.members.erase(FindIn(&next.members, *witness));
-  }
+  const bool is_witness = member->witness;
   next.members.erase(FindIn(&next.members, replica));
+  if (witness.has_value()) RETURN_IF_ERROR(ChangeWitness(from, is_witness, *witness, &next));
+  if (!is_witness) {
+    const auto left = static_cast<std::uint32_t>(next.data_member_count());
+    next.min_in_sync = std::min(next.min_in_sync, std::max(left, 2U) - 1);
+  }
   return Finished(std::move(next));
 }
 
@@ -202,6 +205,18 @@ NextConfiguration RemoveSnapshot(const Configuration& from, const pool::Snapshot
   Configuration next = from;
   ASSIGN_OR_RETURN(const auto found, FindSnapshot(&next, snapshot));
   next.snapshots.erase(found);
+  return Finished(std::move(next));
+}
+
+NextConfiguration SetMinInSync(const Configuration& from, std::uint32_t copies) {
+  if (copies == 0 || copies > from.data_member_count()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(Where(from), ": writes cannot wait for ", copies, " copies: it has ",
+                     from.data_member_count(), "; add copies first, or name a number from 1 to ",
+                     from.data_member_count()));
+  }
+  Configuration next = from;
+  next.min_in_sync = copies;
   return Finished(std::move(next));
 }
 

@@ -44,9 +44,10 @@ NextConfiguration AdvanceClean(const replica::Configuration& from,
 // witness itself, without another.
 NextConfiguration AddMember(const replica::Configuration& from, replica::Member member,
                             const std::optional<replica::Member>& witness = std::nullopt);
-// `witness` is removed beside it. Refuses the last InSync member.
+// `witness` is added or removed beside it as above. Refuses the last InSync member. When a copy
+// goes, `min in sync` falls to a number that one of the copies left may miss, at least 1 (R7).
 NextConfiguration RemoveMember(const replica::Configuration& from, const pool::ReplicaId& replica,
-                               const std::optional<pool::ReplicaId>& witness = std::nullopt);
+                               const std::optional<replica::Member>& witness = std::nullopt);
 NextConfiguration FinishMembership(const replica::Configuration& from);
 
 // R15. Complete at once only when the volume has no other segment.
@@ -56,6 +57,9 @@ NextConfiguration CompleteSnapshot(const replica::Configuration& from,
                                    const pool::SnapshotId& snapshot);
 NextConfiguration RemoveSnapshot(const replica::Configuration& from,
                                  const pool::SnapshotId& snapshot);
+
+// R7. INVALID_ARGUMENT: 0, or more than there are copies.
+NextConfiguration SetMinInSync(const replica::Configuration& from, std::uint32_t copies);
 
 NextConfiguration Grow(const replica::Configuration& from, std::uint64_t size_bytes);
 

@@ -62,6 +62,7 @@ class BlockStoreService final : public v1::BlockStore::Service {
   KEEL_UNARY(ListReplicas)
   KEEL_UNARY(AddReplica)
   KEEL_UNARY(RemoveReplica)
+  KEEL_UNARY(SetMinInSync)
 
   grpc::Status DumpPool(grpc::ServerContext* context, const v1::DumpPoolRequest* request,
                         grpc::ServerWriter<v1::DumpPoolResponse>* writer) override {

@@ -115,6 +115,8 @@ class Node {
   absl::Status AddReplica(const v1::AddReplicaRequest& request, v1::AddReplicaResponse* response);
   absl::Status RemoveReplica(const v1::RemoveReplicaRequest& request,
                              v1::RemoveReplicaResponse* response);
+  absl::Status SetMinInSync(const v1::SetMinInSyncRequest& request,
+                            v1::SetMinInSyncResponse* response);
 
   // The counters of all reactors; waits at most `patience` for those that are stuck.
   NodeSnapshot Snapshot(std::chrono::milliseconds patience);

@@ -330,12 +330,23 @@ absl::Status Node::RemoveReplica(const v1::RemoveReplicaRequest& request,
                                  v1::RemoveReplicaResponse*) {
   RETURN_IF_ERROR(Ready());
   ASSIGN_OR_RETURN(const pool::ReplicaId id, ParseReplicaId("replica_id", request.replica_id()));
-  std::optional<pool::ReplicaId> witness;
-  if (!request.witness_replica_id().empty()) {
-    ASSIGN_OR_RETURN(witness, ParseReplicaId("witness_replica_id", request.witness_replica_id()));
+  std::optional<replica::Member> witness;
+  if (request.has_witness()) {
+    ASSIGN_OR_RETURN(witness, ParseMember(request.witness()));
+  } else if (!request.witness_replica_id().empty()) {
+    witness.emplace().witness = true;
+    ASSIGN_OR_RETURN(witness->replica,
+                     ParseReplicaId("witness_replica_id", request.witness_replica_id()));
   }
   return ChangeMembers(request.volume(), "remove replica", [&](VolumeHost* volumes) {
     return volumes->RemoveMember(request.volume(), request.segment(), id, witness);
+  });
+}
+
+absl::Status Node::SetMinInSync(const v1::SetMinInSyncRequest& request, v1::SetMinInSyncResponse*) {
+  RETURN_IF_ERROR(Ready());
+  return ChangeAttached(request.volume(), "set min in sync", [&request](VolumeHost* volumes) {
+    return volumes->SetMinInSync(request.volume(), request.min_in_sync());
   });
 }
 

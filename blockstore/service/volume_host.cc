@@ -129,11 +129,18 @@ io::Task<absl::Status> VolumeHost::AddMember(std::string name, std::uint32_t seg
 
 io::Task<absl::Status> VolumeHost::RemoveMember(std::string name, std::uint32_t segment,
                                                 pool::ReplicaId replica,
-                                                std::optional<pool::ReplicaId> witness) {
+                                                std::optional<replica::Member> witness) {
   CO_ASSIGN_OR_RETURN(engine::SegmentEngine * engine, FindSegment(name, segment));
   CO_RETURN_IF_ERROR(co_await engine->RemoveMember(replica, witness ? &*witness : nullptr));
   KEEL_LOG_INFO("event=member_removed volume={} segment={} replica={}", name, segment,
                 replica.ToString());
+  co_return absl::OkStatus();
+}
+
+io::Task<absl::Status> VolumeHost::SetMinInSync(std::string name, std::uint32_t copies) {
+  CO_ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  CO_RETURN_IF_ERROR(co_await engine->SetMinInSync(copies));
+  KEEL_LOG_INFO("event=min_in_sync_set volume={} copies={}", name, copies);
   co_return absl::OkStatus();
 }
 

@@ -47,7 +47,8 @@ class VolumeHost {
                                    std::optional<replica::Member> witness);
   io::Task<absl::Status> RemoveMember(std::string name, std::uint32_t segment,
                                       pool::ReplicaId replica,
-                                      std::optional<pool::ReplicaId> witness);
+                                      std::optional<replica::Member> witness);
+  io::Task<absl::Status> SetMinInSync(std::string name, std::uint32_t copies);
   io::Task<absl::StatusOr<v1::Volume>> Grow(std::string name, std::uint64_t size_bytes);
   io::Task<absl::StatusOr<v1::Snapshot>> CreateSnapshot(std::string name, std::string snapshot);
   io::Task<absl::Status> DeleteSnapshot(std::string name, std::string snapshot);

@@ -156,5 +156,9 @@ absl::StatusOr<v1::RemoveReplicaResponse> Client::RemoveReplica(
     const v1::RemoveReplicaRequest& request) {
   return connection_->Call(&Stub::RemoveReplica, request);
 }
+absl::StatusOr<v1::SetMinInSyncResponse> Client::SetMinInSync(
+    const v1::SetMinInSyncRequest& request) {
+  return connection_->Call(&Stub::SetMinInSync, request);
+}
 
 }  // namespace keelson::ctl

@@ -49,6 +49,7 @@ class Client {
   absl::StatusOr<v1::ListReplicasResponse> ListReplicas();
   absl::StatusOr<v1::AddReplicaResponse> AddReplica(const v1::AddReplicaRequest& request);
   absl::StatusOr<v1::RemoveReplicaResponse> RemoveReplica(const v1::RemoveReplicaRequest& request);
+  absl::StatusOr<v1::SetMinInSyncResponse> SetMinInSync(const v1::SetMinInSyncRequest& request);
 
  private:
   struct Connection;  // keeps gRPC's headers out of this one

@@ -26,7 +26,8 @@ v1::CreateReplicaRequest NewReplica(const ClusterArguments& arguments,
   request.set_size_bytes(arguments.size_bytes);
   request.set_witness(member.witness());
   for (const v1::Member& one : members) *request.add_members() = one;
-  request.set_min_in_sync(MinInSync(arguments.replicas));
+  request.set_min_in_sync(arguments.min_in_sync != 0 ? arguments.min_in_sync
+                                                     : MinInSync(arguments.replicas));
   return request;
 }
 
@@ -106,6 +107,11 @@ v1::Member MemberAt(const Place& place, const std::string& replica_id, bool witn
 
 absl::Status CreateOnNodes(const Cluster& cluster, const ClusterArguments& arguments, Output output,
                            std::ostream* out) {
+  if (arguments.min_in_sync > arguments.replicas) {
+    return absl::InvalidArgumentError(absl::StrCat("--min-in-sync ", arguments.min_in_sync,
+                                                   " is more than the ", arguments.replicas,
+                                                   " copies of --replicas"));
+  }
   const std::vector<NodeAnswer> nodes = cluster.Ask("");
   for (const std::string& name : VolumeNames(nodes)) {
     if (name != arguments.name) continue;

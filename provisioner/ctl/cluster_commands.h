@@ -17,8 +17,9 @@ struct ClusterArguments {
   std::string name;
   std::uint64_t size_bytes = 0;
   std::size_t replicas = 1;
-  std::string on;    // a node
-  std::string from;  // and these, of `replica replace`
+  std::uint32_t min_in_sync = 0;  // 0: by the number of copies
+  std::string on;                 // a node
+  std::string from;               // and these, of `replica replace`
   std::string to;
   bool force = false;
   std::string force_from;          // a replica to go on from alone (R14)

@@ -103,6 +103,7 @@ json ToJson(const VolumeView& volume) {
           {"size_bytes", volume.configuration.size_bytes()},
           {"copies", volume.copies()},
           {"in_sync", InSync(volume)},
+          {"min_in_sync", volume.configuration.min_in_sync()},
           {"state", StateOf(volume)},
           {"attached_on", volume.serving_node},
           {"attachment", volume.status ? volume.status->attachment() : volume.promised},

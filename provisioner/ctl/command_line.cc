@@ -62,6 +62,7 @@ void OnCluster(Run* run, Command command) {
   run->cluster.name = run->volume.name;
   run->cluster.size_bytes = run->volume.size_bytes;
   run->cluster.read_only = run->volume.read_only;
+  run->cluster.min_in_sync = run->volume.min_in_sync;
   run->status = cluster.ok() ? command(*cluster) : cluster.status();
 }
 
@@ -191,8 +192,14 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
       ->add_option("--replicas", run->cluster.replicas,
                    "Copies, each on another node (with --node)")
       ->check(CLI::Range(std::size_t{1}, kCopiesMax));
+  create
+      ->add_option("--min-in-sync", arguments.min_in_sync,
+                   "Writes wait while fewer copies have everything (2 with three copies or more, "
+                   "else 1)")
+      ->check(CLI::Range(std::size_t{1}, kCopiesMax));
   create->callback([run, create] {
-    if (!UsesNodes(*run) && create->count("--replicas") == 0) {
+    const bool plain = create->count("--replicas") == 0 && create->count("--min-in-sync") == 0;
+    if (!UsesNodes(*run) && plain) {
       run->status = CreateVolume(run->settings, run->volume, run->out);
     } else if (!run->volume.pool.empty()) {
       run->status = absl::InvalidArgumentError("--pool goes with --socket, not with nodes");
@@ -227,6 +234,14 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
   grow->callback([run] {
     OnServingNode(run, [run] { return GrowVolume(run->settings, run->volume, run->out); });
   });
+
+  CLI::App* set = AddNamed(volume, "set", "Change how an attached volume behaves", run);
+  set->add_option("--min-in-sync", arguments.min_in_sync,
+                  "Writes wait while fewer copies have everything")
+      ->check(CLI::Range(std::size_t{1}, kCopiesMax))
+      ->required();
+  set->callback(
+      [run] { OnServingNode(run, [run] { return SetMinInSync(run->settings, run->volume); }); });
 
   CLI::App* attach = AddNamed(volume, "attach", "Serve a volume; prints its NBD URI", run);
   attach->add_flag("--read-only", arguments.read_only, "Refuse writes");

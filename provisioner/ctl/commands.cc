@@ -174,6 +174,13 @@ absl::Status GrowVolume(const Settings& settings, const VolumeArguments& volume,
               [&](const auto& response) { Print(settings.output, response.volume(), out); });
 }
 
+absl::Status SetMinInSync(const Settings& settings, const VolumeArguments& volume) {
+  v1::SetMinInSyncRequest request;
+  request.set_volume(volume.name);
+  request.set_min_in_sync(volume.min_in_sync);
+  return Call(settings, &Client::SetMinInSync, request, kIgnore);
+}
+
 absl::Status AttachVolume(const Settings& settings, const VolumeArguments& volume,
                           std::ostream* out) {
   v1::AttachVolumeRequest request;

@@ -36,6 +36,7 @@ struct VolumeArguments {
   std::string source;  // VOLUME@SNAPSHOT
   std::uint64_t size_bytes = 0;
   std::uint64_t bytes_per_second = 0;
+  std::uint32_t min_in_sync = 0;  // 0: not given
   bool read_only = false;
   bool no_wait = false;
 };
@@ -58,6 +59,7 @@ absl::Status DeleteSnapshot(const Settings& settings, const VolumeArguments& vol
 absl::Status CloneVolume(const Settings& settings, const VolumeArguments& volume,
                          std::ostream* out);
 absl::Status GrowVolume(const Settings& settings, const VolumeArguments& volume, std::ostream* out);
+absl::Status SetMinInSync(const Settings& settings, const VolumeArguments& volume);
 absl::Status AttachVolume(const Settings& settings, const VolumeArguments& volume,
                           std::ostream* out);
 absl::Status DetachVolume(const Settings& settings, const VolumeArguments& volume);

@@ -93,6 +93,7 @@ absl::Status AddMember(const Cluster& cluster, const VolumeView& volume, const v
   return (*client)->AddReplica(request).status();
 }
 
+// `witness` goes with it when it is a member, and else comes.
 absl::Status RemoveMember(const Cluster& cluster, const VolumeView& volume,
                           const v1::Member& member, const v1::Member* witness) {
   const absl::StatusOr<std::unique_ptr<Client>> client = cluster.To(volume.serving_node);
@@ -100,7 +101,7 @@ absl::Status RemoveMember(const Cluster& cluster, const VolumeView& volume,
   v1::RemoveReplicaRequest request;
   request.set_volume(volume.name);
   request.set_replica_id(member.replica_id());
-  if (witness != nullptr) request.set_witness_replica_id(witness->replica_id());
+  if (witness != nullptr) *request.mutable_witness() = *witness;
   return (*client)->RemoveReplica(request).status();
 }
 
@@ -111,6 +112,22 @@ absl::Status DropWitness(const Cluster& cluster, const VolumeView& volume,
     return gone;
   }
   return DeleteReplicaOn(cluster, witness);
+}
+
+// A witness's replica on a node that has nothing of the volume, and is not `but_not`; nothing when
+// there is no such node.
+absl::StatusOr<std::optional<v1::Member>> MakeWitness(const Cluster& cluster,
+                                                      const std::string& name,
+                                                      const std::string& but_not) {
+  const std::vector<NodeAnswer> nodes = cluster.Ask(name);
+  const absl::StatusOr<VolumeView> volume = FindVolume(nodes, name);
+  if (!volume.ok()) return volume.status();
+  const std::optional<Place> where = WitnessPlace(nodes, *volume, but_not);
+  if (!where) return std::optional<v1::Member>();
+  v1::Member witness = MemberAt(*where, RandomId(), /*witness=*/true);
+  const absl::Status made = MakeReplica(cluster, *volume, where->node, witness);
+  if (!made.ok()) return made;
+  return std::optional<v1::Member>(std::move(witness));
 }
 
 // Adds a copy on `node`. `balance`: the witness follows the number of copies; otherwise only a
@@ -157,12 +174,9 @@ absl::Status AddCopy(const Cluster& cluster, const std::string& name, const std:
     dropped = *old_witness;
     witness = old_witness->member;
   } else if (old_witness == nullptr && even && (balance || volume->copies() == 1)) {
-    if (const std::optional<Place> where = WitnessPlace(nodes, *volume, node)) {
-      witness = MemberAt(*where, RandomId(), /*witness=*/true);
-      if (absl::Status made = MakeReplica(cluster, *volume, where->node, *witness); !made.ok()) {
-        return made;
-      }
-    }
+    const absl::StatusOr<std::optional<v1::Member>> made = MakeWitness(cluster, name, node);
+    if (!made.ok()) return made.status();
+    witness = *made;
   }
   if (absl::Status added = AddMember(cluster, *volume, member, witness ? &*witness : nullptr);
       !added.ok()) {
@@ -185,29 +199,27 @@ absl::Status RemoveCopy(const Cluster& cluster, const std::string& name, const s
   if (!leaving.ok()) return leaving.status();
   const PlacedMember* const witness = WitnessOf(*volume);
   const std::size_t left = volume->copies() - 1;
-  const bool drops =
-      witness != nullptr && !leaving->member.witness() && left % 2 == 1 && (balance || left == 1);
-  if (absl::Status gone =
-          RemoveMember(cluster, *volume, leaving->member, drops ? &witness->member : nullptr);
-      !gone.ok()) {
+  const bool copy_goes = !leaving->member.witness();
+  const bool drops = witness != nullptr && copy_goes && left % 2 == 1 && (balance || left == 1);
+  // An even number of copies needs a witness, where there is a further node for it.
+  const bool needs = witness == nullptr && copy_goes && left % 2 == 0 && left > 0 && balance;
+  std::optional<v1::Member> added;
+  if (needs) {
+    const absl::StatusOr<std::optional<v1::Member>> made = MakeWitness(cluster, name, "");
+    if (!made.ok()) return made.status();
+    added = *made;
+  }
+  const v1::Member* const beside = drops ? &witness->member : added ? &*added : nullptr;
+  if (absl::Status gone = RemoveMember(cluster, *volume, leaving->member, beside); !gone.ok()) {
     return gone;
   }
   if (absl::Status gone = DeleteReplicaOn(cluster, *leaving); !gone.ok()) return gone;
   if (drops) return DeleteReplicaOn(cluster, *witness);
-  if (leaving->member.witness() || witness != nullptr || left % 2 == 1 || !balance) {
-    return absl::OkStatus();
-  }
-  // An even number of copies needs a witness, where there is a further node for it.
-  const std::vector<NodeAnswer> nodes = cluster.Ask(name);
-  volume = FindVolume(nodes, name);
-  if (!volume.ok()) return volume.status();
-  const std::optional<Place> where = WitnessPlace(nodes, *volume, "");
-  if (!where) return absl::OkStatus();
-  const v1::Member added = MemberAt(*where, RandomId(), /*witness=*/true);
-  if (absl::Status made = MakeReplica(cluster, *volume, where->node, added); !made.ok()) {
-    return made;
-  }
-  return AddMember(cluster, *volume, added, nullptr);
+  if (!needs || added) return absl::OkStatus();
+  // The only node for it is the one that the copy has left.
+  const absl::StatusOr<std::optional<v1::Member>> made = MakeWitness(cluster, name, "");
+  if (!made.ok() || !*made) return made.status();
+  return AddMember(cluster, *volume, **made, nullptr);
 }
 
 // Until the copy on `node` has everything. Prints when something changed.

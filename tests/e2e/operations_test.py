@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """What an operator does to volumes with copies on several nodes beyond their daily life, with real
-daemons: going on without a majority."""
+daemons: going on without a majority, and how many copies writes need."""
 
 import pathlib
 import sys
@@ -79,6 +79,28 @@ def goes_on_from_one_copy(cluster):
     cluster.ctl("volume", "delete", "forced")
 
 
+def needs_fewer_copies_when_there_are_fewer(cluster):
+    """Two copies are left of three: writes go on while one of them is dead."""
+    cluster.refuses("more than the 2", "volume", "create", "fewer", "--size", "32m",
+                    "--replicas", "2", "--min-in-sync", "3")
+    cluster.create("fewer", "32m", 3)
+    first, second, third = copies_of(cluster, "fewer")
+    cluster.attach("fewer", first)
+    expect(cluster.status("fewer")["min_in_sync"] == 2, "two of three copies by default")
+    cluster.ctl("volume", "set", "fewer", "--min-in-sync", "3")
+    cluster.refuses("3", "volume", "set", "fewer", "--min-in-sync", "4")
+    cluster.ctl("replica", "remove", "fewer", "--on", third)
+    status = cluster.status("fewer")
+    expect(status["min_in_sync"] == 1 and status["copies"] == 2, f"{status}")
+    expect(any(member["witness"] for member in status["members"]), "two copies without a witness")
+    cluster[second].kill()
+    put(cluster, "fewer", first, 0, "alone")
+    cluster[second].start()
+    cluster.wait_in_sync("fewer")
+    cluster.ctl("volume", "detach", "fewer")
+    cluster.ctl("volume", "delete", "fewer")
+
+
 def quarantined(cluster, volume):
     return [left["node"] for left in cluster.status(volume)["leftovers"] if left["quarantined"]]
 
@@ -117,6 +139,8 @@ def main():
             goes_on_from_one_copy(cluster)
         with checks.case("an operator goes back to a copy that was left behind"):
             goes_back_to_a_copy_left_behind(cluster)
+        with checks.case("fewer copies: writes need fewer of them"):
+            needs_fewer_copies_when_there_are_fewer(cluster)
         with checks.case("every daemon ends cleanly and every pool is sound"):
             for name, node in cluster.nodes.items():
                 expect(node.stop() == 0, f"node {name}:\n{node.tail()}")

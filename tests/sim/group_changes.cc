@@ -135,8 +135,7 @@ io::Task<absl::Status> GroupHarness::Perform(Change* change) {
       co_return co_await engine->RollGeneration();
     case ChangeKind::kRemove: {
       membership_open_ = true;
-      const pool::ReplicaId* const witness =
-          change->with_witness ? &change->witness.replica : nullptr;
+      const replica::Member* const witness = change->with_witness ? &change->witness : nullptr;
       co_return co_await engine->RemoveMember(change->member.replica, witness);
     }
     case ChangeKind::kAdd:

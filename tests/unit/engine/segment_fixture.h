@@ -194,6 +194,7 @@ class SegmentFixture : public testing::Test, public PortFactory {
     made.replica = members_[index].replica;
     made.name = "v";
     made.size_bytes = kSizeBytes;
+    made.witness = members_[index].witness;
     made.configuration = first_;
     const absl::Status created = Must(pools_[index]->store->CreateMember(made));
     ASSERT_TRUE(created.ok()) << created;

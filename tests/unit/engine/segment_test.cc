@@ -237,6 +237,43 @@ TEST_F(SegmentTest, AddsAReplicaAndRemovesOne) {
   EXPECT_EQ(ReadAt(0, 6), '0');
 }
 
+TEST_F(SegmentTest, AWitnessTakesThePlaceOfACopyAndWritesDoNotWaitForMoreThanAreLeft) {
+  first_.min_in_sync = 2;
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  members_.push_back(NewMember());
+  members_.back().witness = true;
+  CreateAt(3);
+  const replica::Member witness = members_.back();
+  ASSERT_TRUE(Must(segment_->RemoveMember(members_[2].replica, &witness)).ok());
+  EXPECT_EQ(segment_->Status().configuration.min_in_sync, 1u);
+  Cut(1);
+  ASSERT_TRUE(Write(5, 'b').ok()) << "the witness makes the majority";
+  EXPECT_EQ(State(1), MemberState::kOut);
+  EXPECT_EQ(Read(5), 'b');
+}
+
+TEST_F(SegmentTest, MinInSyncTakesEffectAtOnce) {
+  Make(2);
+  Attach();
+  ASSERT_TRUE(Must(segment_->SetMinInSync(2)).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(Must(segment_->SetMinInSync(3))));
+  // With a majority, so that only the copies are missing.
+  members_.push_back(NewMember());
+  members_.back().witness = true;
+  CreateAt(2);
+  ASSERT_TRUE(Must(segment_->AddMember(members_.back(), nullptr)).ok());
+  Cut(1);
+  Begin(5, 'a');
+  Pass(5'000'000'000);
+  EXPECT_FALSE(done_) << "acknowledged with one copy";
+  ASSERT_TRUE(Must(segment_->SetMinInSync(1)).ok());
+  Pass(1'000'000'000);
+  ASSERT_TRUE(done_);
+  EXPECT_TRUE(done_status_.ok()) << done_status_;
+}
+
 TEST_F(SegmentTest, NeverRemovesTheLastCopy) {
   Make(1);
   Attach();

@@ -136,7 +136,7 @@ TEST(TransitionsTest, OneCopyMovesWithAWitness) {
   next = FinishMembership(*next);
   next = StartSync(*next, ReplicaOf('B'), TestId(1, 'B'), "b");
   next = MarkInSync(*next, ReplicaOf('B'));
-  next = RemoveMember(*next, ReplicaOf('A'), ReplicaOf('W'));
+  next = RemoveMember(*next, ReplicaOf('A'), Witness('W'));
   ASSERT_TRUE(next.ok()) << next.status();
   EXPECT_EQ(next->members.size(), 1U);
   EXPECT_EQ(next->predecessor.size(), 3U);
@@ -154,6 +154,39 @@ TEST(TransitionsTest, AThirdCopyReplacesTheWitness) {
   EXPECT_FALSE(Has(next, 'W'));
 }
 
+TEST(TransitionsTest, TheWitnessThatTwoCopiesNeedComesWithTheirChange) {
+  const Configuration from = ConfigurationOf({InSync('A'), InSync('B'), InSync('C')});
+  const auto next = RemoveMember(from, ReplicaOf('C'), Witness('W'));
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_FALSE(Has(next, 'C'));
+  EXPECT_TRUE(MemberIn(next, 'W').witness);
+  EXPECT_EQ(next->predecessor, from.members);
+}
+
+TEST(TransitionsTest, OneCopyFewerNeedsNoMoreCopiesThanMayBeLeft) {
+  Configuration from = ConfigurationOf({InSync('A'), InSync('B'), InSync('C'), InSync('D')});
+  from.min_in_sync = 2;
+  auto next = RemoveMember(from, ReplicaOf('D'));
+  EXPECT_EQ(next->min_in_sync, 2U) << "of three one may fail";
+  next = RemoveMember(*FinishMembership(*next), ReplicaOf('C'), Witness('W'));
+  EXPECT_EQ(next->min_in_sync, 1U);
+  next = RemoveMember(*FinishMembership(*next), ReplicaOf('B'), Witness('W'));
+  EXPECT_EQ(next->min_in_sync, 1U);
+}
+
+TEST(TransitionsTest, AWitnessThatGoesLowersNothing) {
+  Configuration from = ConfigurationOf({InSync('A'), InSync('B'), Witness('W')});
+  from.min_in_sync = 2;  // as somebody wanted
+  EXPECT_EQ(RemoveMember(from, ReplicaOf('W'))->min_in_sync, 2U);
+}
+
+TEST(TransitionsTest, MinInSyncIsANumberOfCopiesThatThereAre) {
+  const Configuration from = ConfigurationOf({InSync('A'), Out('B'), Witness('W')});
+  EXPECT_EQ(SetMinInSync(from, 2)->min_in_sync, 2U);
+  EXPECT_EQ(SetMinInSync(from, 3).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(SetMinInSync(from, 0).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST(TransitionsTest, AWitnessCanBeAddedAndRemovedAlone) {
   auto next = AddMember(ConfigurationOf({InSync('A'), InSync('B')}), Witness('W'));
   ASSERT_TRUE(next.ok()) << next.status();
@@ -167,7 +200,8 @@ TEST(TransitionsTest, OneDataMemberChangesAtATime) {
   EXPECT_FALSE(AddMember(from, Out('C'), Out('D')).ok());
   EXPECT_FALSE(AddMember(from, Out('C'), InSync('B')).ok());
   EXPECT_FALSE(AddMember(from, Witness('X'), Witness('Y')).ok());
-  EXPECT_FALSE(RemoveMember(from, ReplicaOf('A'), ReplicaOf('B')).ok());
+  EXPECT_FALSE(RemoveMember(from, ReplicaOf('A'), Out('B')).ok());
+  EXPECT_FALSE(RemoveMember(from, ReplicaOf('W'), Witness('X')).ok());
   EXPECT_EQ(AddMember(from, Out('B')).status().code(), StatusCode::kAlreadyExists);
 }
 

@@ -46,6 +46,7 @@ class NodeReplicasTest : public NodeFixture {
     request.mutable_target()->set_attachment(attachment);
     v1::SegmentHint* hint = request.mutable_target()->add_segments();
     for (const v1::Member& member : members_) *hint->add_members() = member;
+    hint->set_force_from_replica_id(force_from_);
     v1::AttachVolumeResponse response;
     const absl::Status status = node_->AttachVolume(request, &response);
     if (!status.ok()) return status;
@@ -70,6 +71,7 @@ class NodeReplicasTest : public NodeFixture {
 
   const std::string volume_id_ = pool::Uuid::Random().ToString();
   std::vector<v1::Member> members_;
+  std::string force_from_;  // of the attachments that follow
 };
 INSTANTIATE_TEST_SUITE_P(DefaultBackend, NodeReplicasTest, testing::Values(io::Backend::kAuto));
 
@@ -153,6 +155,40 @@ TEST_P(NodeReplicasTest, ChangesTheMembersOfAnAttachedVolume) {
   EXPECT_EQ(Status().segments(0).members_size(), 1);
   remove.set_replica_id("x");
   EXPECT_TRUE(absl::IsInvalidArgument(node_->RemoveReplica(remove, &remove_response)));
+}
+
+TEST_P(NodeReplicasTest, SetsHowManyCopiesWritesNeed) {
+  MakeThreeCopies();
+  v1::SetMinInSyncRequest request;
+  request.set_volume("vol");
+  request.set_min_in_sync(3);
+  v1::SetMinInSyncResponse response;
+  EXPECT_TRUE(absl::IsNotFound(node_->SetMinInSync(request, &response))) << "not attached";
+  ASSERT_TRUE(AttachTarget(1).ok());
+  ASSERT_TRUE(node_->SetMinInSync(request, &response).ok());
+  EXPECT_EQ(Status().segments(0).configuration().min_in_sync(), 3u);
+  request.set_min_in_sync(4);
+  EXPECT_TRUE(absl::IsInvalidArgument(node_->SetMinInSync(request, &response)));
+}
+
+TEST_P(NodeReplicasTest, GoesOnFromOneReplicaWhenAskedTo) {
+  MakeThreeCopies();
+  ASSERT_TRUE(AttachTarget(1).ok());
+  ASSERT_TRUE(Detach("vol").ok());
+  const v1::Member kept = members_[0];
+  for (std::size_t i : {1u, 2u}) {
+    v1::DeleteReplicaRequest gone;
+    gone.set_pool(members_[i].pool_id());
+    gone.set_replica_id(members_[i].replica_id());
+    v1::DeleteReplicaResponse response;
+    ASSERT_TRUE(node_->DeleteReplica(gone, &response).ok());
+  }
+  force_from_ = "x";
+  EXPECT_TRUE(absl::IsInvalidArgument(AttachTarget(2).status()));
+  force_from_ = kept.replica_id();
+  ASSERT_TRUE(AttachTarget(3).ok());
+  EXPECT_TRUE(Status().segments(0).configuration().forced());
+  EXPECT_EQ(Status().segments(0).configuration().forced_attachment(), 3u);
 }
 
 TEST_P(NodeReplicasTest, KeepsADeletedReplicaOutOfASession) {
