@@ -130,9 +130,11 @@ Member* Configuration::Find(const pool::PoolId& pool, const pool::ReplicaId& rep
   return const_cast<Member*>(std::as_const(*this).Find(pool, replica));
 }
 
-bool Configuration::Has(const pool::SnapshotId& snapshot) const {
-  return std::any_of(snapshots.begin(), snapshots.end(),
-                     [&snapshot](const ConfiguredSnapshot& one) { return one.id == snapshot; });
+const ConfiguredSnapshot* Configuration::Find(const pool::SnapshotId& snapshot) const {
+  const auto found =
+      std::find_if(snapshots.begin(), snapshots.end(),
+                   [&snapshot](const ConfiguredSnapshot& one) { return one.id == snapshot; });
+  return found == snapshots.end() ? nullptr : &*found;
 }
 
 std::size_t Configuration::in_sync_count() const {

@@ -90,7 +90,8 @@ struct Configuration {
 
   const Member* Find(const pool::PoolId& pool, const pool::ReplicaId& replica) const;
   Member* Find(const pool::PoolId& pool, const pool::ReplicaId& replica);
-  bool Has(const pool::SnapshotId& snapshot) const;
+  const ConfiguredSnapshot* Find(const pool::SnapshotId& snapshot) const;
+  bool Has(const pool::SnapshotId& snapshot) const { return Find(snapshot) != nullptr; }
   std::size_t in_sync_count() const;
   std::size_t data_member_count() const;
 };

@@ -64,7 +64,8 @@ struct NewMember {
   bool witness = false;
   // The first one it has (R2). Names the volume and the segment, and may or may not name it.
   Configuration configuration;
-  // When not nil: its first content is this snapshot of this replica of the pool, shared.
+  // When not nil: its first content is this snapshot of this replica of the pool, shared. The
+  // source has all of it: the snapshot is complete and the replica InSync, by its own record.
   pool::ReplicaId clone_of;
   pool::SnapshotId clone_snapshot;
 };
@@ -92,7 +93,8 @@ class ReplicaStore {
                                                   std::int64_t created_unix_ns);
   // Makes a replica or witness durable together with its first configuration. OK without effect
   // when it is there already, of the same ids, name and kind. INVALID_ARGUMENT; ALREADY_EXISTS:
-  // another replica has the id or the name; NOT_FOUND: what it is to be a clone of.
+  // another replica has the id or the name; NOT_FOUND: what it is to be a clone of;
+  // FAILED_PRECONDITION: that may lack some of the snapshot.
   io::Task<absl::Status> CreateMember(NewMember member);
   // The data is unreachable when this completes; the space comes back in the background. Snapshots
   // go with it; clones stay. FAILED_PRECONDITION while in a session.
@@ -151,6 +153,7 @@ class ReplicaStore {
   absl::Status CheckNewVolume(std::string_view name, std::uint32_t segment,
                               std::uint64_t size_bytes) const;
   absl::StatusOr<SnapshotState> FindSnapshot(pool::ReplicaId replica, pool::SnapshotId id);
+  absl::Status CheckCloneSource(const Replica& source, const SnapshotState& snapshot) const;
   absl::StatusOr<SnapshotState> CheckNewMember(const NewMember& member);
   NewMember OnlyMember(std::string name, std::uint64_t size_bytes, std::int64_t created_unix_ns);
   void AddMember(const NewMember& member, const SnapshotState& base, pool::MetaBatch* batch);

@@ -93,6 +93,23 @@ pool::Generation After(pool::Generation generation) {
 
 // --- Creation ---
 
+// A clone is InSync from the beginning: only what has all of the snapshot can be its source.
+absl::Status ReplicaStore::CheckCloneSource(const Replica& source,
+                                            const SnapshotState& snapshot) const {
+  const std::optional<Configuration>& record = source.configuration_;
+  const ConfiguredSnapshot* named = record.has_value() ? record->Find(snapshot.id) : nullptr;
+  if (named == nullptr || !named->complete) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "snapshot ", snapshot.name, " of volume ", source.name_, " is not complete on replica ",
+        source.id_.ToString(), "; take it again, or clone another one"));
+  }
+  if (NamesInSync(*record, pool_->id(), source.id_)) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("replica ", source.id_.ToString(), " of volume ", source.name_,
+                   " is not InSync, and may lack some of snapshot ", snapshot.name,
+                   "; clone from another copy, or when it is up to date"));
+}
+
 absl::StatusOr<SnapshotState> ReplicaStore::CheckNewMember(const NewMember& member) {
   RETURN_IF_ERROR(CheckBelongs(member.configuration, member.volume, member.segment));
   const std::uint64_t size_bytes = member.witness ? kVolumeSizeMin : member.size_bytes;
@@ -103,6 +120,7 @@ absl::StatusOr<SnapshotState> ReplicaStore::CheckNewMember(const NewMember& memb
   }
   if (member.clone_of.is_nil()) return SnapshotState();
   ASSIGN_OR_RETURN(SnapshotState base, FindSnapshot(member.clone_of, member.clone_snapshot));
+  RETURN_IF_ERROR(CheckCloneSource(*Find(member.clone_of), base));
   if (member.witness || member.size_bytes < base.size_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("a clone of snapshot ", base.name,
                                                    " has data, and at least its ", base.size_bytes,
@@ -138,13 +156,18 @@ void ReplicaStore::AddMember(const NewMember& member, const SnapshotState& base,
   replica->size_bytes_ = member.witness ? 0 : member.size_bytes;
   replica->created_unix_ns_ = member.created_unix_ns;
   replica->configuration_ = member.configuration;
-  // The clone's generations are above those of the layers it shares, so that notes of both compare.
   if (!member.clone_of.is_nil()) {
-    replica->promised_.attachment = Find(member.clone_of)->promised_.attachment;
+    const Replica& source = *Find(member.clone_of);
+    // The clone's generations are above those of the layers it shares, so that notes of both
+    // compare, and those layers are equal on all its members.
+    replica->promised_.attachment = source.promised_.attachment;
+    Configuration& configuration = *replica->configuration_;
+    configuration.clean =
+        std::max(configuration.clean, source.configuration_->Find(base.id)->sealed);
   }
   if (!member.witness) PutLayer(*AddHead(replica, base.layer), batch);
   PutReplica(*replica, batch);
-  PutConfiguration(*replica, member.configuration, batch);
+  PutConfiguration(*replica, *replica->configuration_, batch);
   pool_->PutPoolRecord(batch);
 }
 

@@ -298,12 +298,13 @@ absl::Status Node::DeleteReplica(const v1::DeleteReplicaRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status Node::ListReplicas(const v1::ListReplicasRequest&,
+absl::Status Node::ListReplicas(const v1::ListReplicasRequest& request,
                                 v1::ListReplicasResponse* response) {
   RETURN_IF_ERROR(Ready());
   for (Slot* slot : OpenSlots()) {
     const PoolHost* host = slot->host;
-    for (v1::Replica& replica : slot->shard->thread().Run([host] { return host->Replicas(); })) {
+    for (v1::Replica& replica : slot->shard->thread().Run(
+             [host, &request] { return host->Replicas(request.snapshots_of()); })) {
       *response->add_replicas() = std::move(replica);
     }
   }

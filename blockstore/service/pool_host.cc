@@ -300,10 +300,14 @@ io::Task<absl::Status> PoolHost::DeleteReplica(pool::ReplicaId id) {
   co_return absl::OkStatus();
 }
 
-std::vector<v1::Replica> PoolHost::Replicas() const {
+std::vector<v1::Replica> PoolHost::Replicas(std::string_view snapshots_of) const {
   std::vector<v1::Replica> replicas;
   for (const replica::ReplicaInfo& info : store_->List()) {
-    replicas.push_back(ToMessage(info, store_->pool()));
+    v1::Replica& replica = replicas.emplace_back(ToMessage(info, store_->pool()));
+    if (info.name != snapshots_of || !info.configuration.has_value()) continue;
+    for (const replica::ConfiguredSnapshot& snapshot : info.configuration->snapshots) {
+      *replica.mutable_configuration()->add_snapshots() = ToMessage(snapshot);
+    }
   }
   return replicas;
 }

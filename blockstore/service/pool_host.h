@@ -68,7 +68,8 @@ class PoolHost {
   // Idempotent.
   io::Task<absl::StatusOr<v1::Replica>> CreateReplica(replica::NewMember member);
   io::Task<absl::Status> DeleteReplica(pool::ReplicaId id);
-  std::vector<v1::Replica> Replicas() const;
+  // Those of the volume `snapshots_of` with their snapshots.
+  std::vector<v1::Replica> Replicas(std::string_view snapshots_of = {}) const;
 
   io::Task<absl::StatusOr<replica::CheckReport>> Check(replica::CheckOptions options);
   io::Task<absl::StatusOr<std::vector<std::string>>> Dump();

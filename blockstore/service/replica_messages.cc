@@ -177,6 +177,8 @@ v1::Snapshot ToMessage(const replica::ConfiguredSnapshot& snapshot) {
   message.set_name(snapshot.name);
   message.set_size_bytes(snapshot.size_bytes);
   message.set_created_unix_ns(snapshot.created_unix_ns);
+  message.set_id(snapshot.id.ToString());
+  message.set_complete(snapshot.complete);
   return message;
 }
 
@@ -243,6 +245,12 @@ absl::StatusOr<replica::NewMember> ParseNewMember(const v1::CreateReplicaRequest
     configuration.members.push_back(std::move(parsed));
   }
   RETURN_IF_ERROR(replica::Validate(configuration));
+  if (request.clone_of_replica_id().empty()) return made;
+  ASSIGN_OR_RETURN(made.clone_of,
+                   ParseReplicaId("clone_of_replica_id", request.clone_of_replica_id()));
+  ASSIGN_OR_RETURN(const pool::Uuid snapshot,
+                   ParseId("clone_snapshot_id", request.clone_snapshot_id()));
+  made.clone_snapshot = pool::SnapshotId(snapshot);
   return made;
 }
 

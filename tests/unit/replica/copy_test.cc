@@ -21,6 +21,7 @@ class CopyTest : public MemberFixture {
   Configuration TargetConfiguration(std::uint64_t counter) {
     Configuration configuration = MakeConfiguration(counter);
     configuration.volume = store().Find(target_id_)->volume_id();
+    configuration.members[0].replica = target_id_;
     return configuration;
   }
   // Gives both the snapshots.
@@ -262,6 +263,44 @@ TEST_F(CopyTest, ACloneHidesWhatItSharesByZeroedMarksAndItsSourceKeepsIt) {
   EXPECT_EQ(Read(*source_, 0, 5), "aaaa0");
   EXPECT_EQ(Content(*source_, one.id, 0, 5), "aaaa.");
   EXPECT_EQ(Check(), "");
+}
+
+TEST_F(CopyTest, AMemberOfACloneIsCleanThroughItsSnapshot) {
+  ASSERT_TRUE(Write(*source_, 0, 'a', 1, 4).ok());
+  const ConfiguredSnapshot one = MakeSnapshot("one", 1);
+  Snapshots(2, {one});
+  NewMember clone = NewReplica(pool::ReplicaId(world_.MakeId()));
+  clone.name = "clone";
+  clone.clone_of = id_;
+  clone.clone_snapshot = one.id;
+  ASSERT_TRUE(Must(store().CreateMember(clone)).ok());
+  CutPower();
+  const Replica& made = *store().Find(clone.replica);
+  EXPECT_EQ(made.configuration()->clean, At(1)) << "what it shares need not be reconciled";
+  EXPECT_EQ(made.promised().attachment, EpochOf(1).attachment);
+  ASSERT_TRUE(Must(store().Delete(id_)).ok());
+  FinishCleanup();
+  EXPECT_EQ(Read(Open(clone.replica, 2), 0, 5), "aaaa0") << "it outlives what it was made from";
+}
+
+TEST_F(CopyTest, ACloneIsOfACompleteSnapshotOfAReplicaThatHasEverything) {
+  ConfiguredSnapshot one = MakeSnapshot("one", 1);
+  one.complete = false;
+  Snapshots(2, {one});
+  NewMember clone = NewReplica(pool::ReplicaId(world_.MakeId()));
+  clone.name = "clone";
+  clone.clone_of = id_;
+  clone.clone_snapshot = one.id;
+  EXPECT_TRUE(absl::IsFailedPrecondition(Must(store().CreateMember(clone))));
+  one.complete = true;
+  Configuration syncing = MakeConfiguration(3, MemberState::kSyncing);
+  syncing.snapshots = {one};
+  ASSERT_TRUE(Accept(*source_, syncing).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(Must(store().CreateMember(clone))));
+  syncing.members[0].state = MemberState::kInSync;
+  ++syncing.version.counter;
+  ASSERT_TRUE(Accept(*source_, syncing).ok());
+  EXPECT_TRUE(Must(store().CreateMember(clone)).ok());
 }
 
 // A deleted snapshot's layer stays while a clone stands on it; it is part of the next layer then.

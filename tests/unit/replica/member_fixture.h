@@ -68,6 +68,7 @@ class MemberFixture : public StoreFixture {
     snapshot.name = name;
     snapshot.sealed = At(sealed);
     snapshot.size_bytes = 8 * kMiB;
+    snapshot.complete = true;
     return snapshot;
   }
   // Another replica in the same pool, of another volume, to be copied to.
