@@ -25,12 +25,13 @@ class Engine::InFlight {
   Engine* engine_;
 };
 
-Engine::Engine(io::Reactor* reactor, AttachTarget target, absl::AnyInvocable<pool::Uuid()> make_id,
-               EngineOptions options)
+Engine::Engine(io::Reactor* reactor, PortFactory* ports, AttachTarget target,
+               absl::AnyInvocable<pool::Uuid()> make_id, EngineOptions options)
     : reactor_(reactor),
+      ports_(ports),
       name_(std::move(target.name)),
       epoch_(target.epoch),
-      segment_bytes_(target.segments.size() > 1 ? target.segment_bytes : UINT64_MAX),
+      segment_bytes_(target.segment_bytes != 0 ? target.segment_bytes : UINT64_MAX),
       options_(options),
       make_id_(std::move(make_id)) {
   options_.segment.read_only = options_.read_only;
@@ -43,17 +44,14 @@ io::Task<absl::StatusOr<std::unique_ptr<Engine>>> Engine::Attach(
     absl::AnyInvocable<pool::Uuid()> make_id, EngineOptions options) {
   const std::vector<SegmentHint> hints = target.segments;
   std::unique_ptr<Engine> engine(
-      new Engine(reactor, std::move(target), std::move(make_id), options));
-  for (const SegmentHint& hint : hints) {
-    absl::StatusOr<std::unique_ptr<SegmentEngine>> segment = co_await SegmentEngine::Attach(
-        reactor, ports, hint, engine->epoch_, engine->options_.segment);
-    if (!segment.ok()) {
-      // The reason is in hand; how the others end adds nothing.
-      (void)co_await engine->CloseAll();
-      co_return segment.status();
-    }
-    engine->segments_.push_back(*std::move(segment));
-    engine->unflushed_.push_back(true);  // what an earlier engine wrote may not be flushed
+      new Engine(reactor, ports, std::move(target), std::move(make_id), options));
+  absl::Status status = co_await engine->AttachSegments(hints, &engine->segments_);
+  engine->unflushed_.assign(hints.size(), true);  // what an earlier engine wrote may not be flushed
+  if (status.ok()) status = engine->CheckSegments();
+  if (!status.ok()) {
+    // The reason is in hand; how the segments end adds nothing.
+    (void)co_await engine->CloseAll();
+    co_return status;
   }
   KEEL_LOG_INFO("event=attached volume={} epoch={}.{} size_bytes={} read_only={}", engine->name_,
                 engine->epoch_.attachment, engine->epoch_.restart, engine->size_bytes(),
@@ -73,6 +71,53 @@ io::Task<absl::StatusOr<std::unique_ptr<Engine>>> Engine::Attach(replica::Replic
       co_await Attach(reactor, raw, std::move(target), std::move(make_id), options);
   if (engine.ok()) (*engine)->local_ports_ = std::move(ports);
   co_return engine;
+}
+
+// All at once: each of them may have to wait for a member that does not answer.
+io::Task<absl::Status> Engine::AttachSegments(
+    std::vector<SegmentHint> hints, std::vector<std::unique_ptr<SegmentEngine>>* attached) {
+  std::vector<Attaching> all(hints.size());
+  io::Latch latch(hints.size());
+  for (std::size_t i = 0; i < hints.size(); ++i) {
+    all[i].hint = std::move(hints[i]);
+    if (!gate_.Spawn(AttachSegment(&all[i], &latch))) latch.Done();
+  }
+  co_await latch;
+  absl::Status status;
+  for (Attaching& one : all) {
+    if (one.segment != nullptr) {
+      attached->push_back(std::move(one.segment));
+    } else if (status.ok()) {
+      status = one.status;
+    }
+  }
+  co_return status;
+}
+
+io::Task<void> Engine::AttachSegment(Attaching* one, io::Latch* latch) {
+  absl::StatusOr<std::unique_ptr<SegmentEngine>> segment =
+      co_await SegmentEngine::Attach(reactor_, ports_, one->hint, epoch_, options_.segment);
+  one->status = segment.status();
+  if (segment.ok()) one->segment = *std::move(segment);
+  latch->Done();
+}
+
+absl::Status Engine::CheckSegments() const {
+  const replica::Configuration first = segments_.front()->Status().configuration;
+  const std::uint64_t bytes = first.segment_bytes == 0 ? UINT64_MAX : first.segment_bytes;
+  if (first.segment_count != segments_.size() || bytes != segment_bytes_) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "volume ", name_, " has ", first.segment_count, " segments of ", first.segment_bytes,
+        " bytes, and the target names ", segments_.size(), " of ",
+        segment_bytes_ == UINT64_MAX ? 0 : segment_bytes_, "; attach it with all of its segments"));
+  }
+  for (std::size_t i = 0; i + 1 < segments_.size(); ++i) {
+    if (segments_[i]->size_bytes() == segment_bytes_) continue;
+    return absl::DataLossError(absl::StrCat("volume ", name_, ": segment ", i, " has ",
+                                            segments_[i]->size_bytes(), " bytes instead of ",
+                                            segment_bytes_));
+  }
+  return absl::OkStatus();
 }
 
 std::uint64_t Engine::size_bytes() const {
@@ -289,6 +334,39 @@ io::Task<absl::Status> Engine::SetMinInSync(std::uint32_t copies) {
   co_return absl::OkStatus();
 }
 
+io::Task<absl::Status> Engine::AddSegments(std::vector<SegmentHint> hints) {
+  InFlight in_flight(this);
+  // A snapshot is of all segments or of none.
+  io::AsyncMutex::Guard guard = co_await snapshots_.Lock();
+  if (segment_bytes_ == UINT64_MAX || segments_.back()->size_bytes() != segment_bytes_) {
+    co_return absl::FailedPreconditionError(absl::StrCat(
+        "volume ", name_,
+        segment_bytes_ == UINT64_MAX ? " was made to have one segment only"
+                                     : " has room in its last segment; grow that one first"));
+  }
+  const std::size_t before = segments_.size();
+  std::erase_if(hints, [before](const SegmentHint& hint) { return hint.segment < before; });
+  for (std::size_t i = 0; i < hints.size(); ++i) {
+    if (hints[i].segment == before + i) continue;
+    co_return absl::InvalidArgumentError(absl::StrCat(
+        "volume ", name_, ": segment ", hints[i].segment, " does not follow the last one"));
+  }
+  std::vector<std::unique_ptr<SegmentEngine>> added;
+  absl::Status status = co_await AttachSegments(std::move(hints), &added);
+  const auto count = static_cast<std::uint32_t>(segments_.size() + added.size());
+  if (status.ok() && !added.empty()) status = co_await segments_[0]->SetSegmentCount(count);
+  for (auto& segment : added) {
+    if (!status.ok()) {
+      // Why it failed is known; how the new segments end adds nothing.
+      (void)co_await segment->Close();
+      continue;
+    }
+    segments_.push_back(std::move(segment));
+    unflushed_.push_back(false);
+  }
+  co_return status;
+}
+
 io::Task<absl::Status> Engine::Grow(std::uint64_t size_bytes) {
   InFlight in_flight(this);
   const std::uint64_t before = (segments_.size() - 1) * segment_bytes_;
@@ -335,14 +413,24 @@ io::Task<absl::Status> Engine::RollGeneration() {
 }
 
 io::Task<absl::Status> Engine::CloseAll() {
-  absl::Status status;
-  for (const auto& segment : segments_) {
-    absl::Status closed = co_await segment->Close();
-    if (status.ok()) status = std::move(closed);
+  // At once, as the attach.
+  std::vector<absl::Status> closed(segments_.size());
+  io::Latch latch(segments_.size());
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    if (!gate_.Spawn(CloseSegment(segments_[i].get(), &closed[i], &latch))) latch.Done();
   }
+  co_await latch;
+  co_await gate_.Close();
   detaching_ = true;
   detached_ = true;
-  co_return status;
+  for (const absl::Status& one : closed) CO_RETURN_IF_ERROR(one);
+  co_return absl::OkStatus();
+}
+
+io::Task<void> Engine::CloseSegment(SegmentEngine* segment, absl::Status* status,
+                                    io::Latch* latch) {
+  *status = co_await segment->Close();
+  latch->Done();
 }
 
 io::Task<absl::Status> Engine::Detach() {

@@ -39,12 +39,13 @@ struct AttachTarget {
   std::string name;  // of the volume, for messages
   pool::Epoch epoch;
   std::vector<SegmentHint> segments;  // in order; all but the last have `segment_bytes`
-  std::uint64_t segment_bytes = 0;    // unused with one segment
+  std::uint64_t segment_bytes = 0;    // 0: it has one, of any size
 };
 
 class Engine final : public BlockDevice {
  public:
-  // `ports` outlives the engine. Errors are those of SegmentEngine::Attach; then nothing is
+  // `ports` outlives the engine. Errors are those of SegmentEngine::Attach, and
+  // FAILED_PRECONDITION when the target's segments are not those of the volume; then nothing is
   // attached. `make_id` gives new ids (of snapshots).
   static io::Task<absl::StatusOr<std::unique_ptr<Engine>>> Attach(
       io::Reactor* reactor, PortFactory* ports, AttachTarget target,
@@ -78,6 +79,10 @@ class Engine final : public BlockDevice {
   io::Task<absl::Status> DeleteSnapshot(pool::SnapshotId id);
   // Of every segment; see SegmentEngine.
   io::Task<absl::Status> SetMinInSync(std::uint32_t copies);
+  // Segments that follow the last one, which is full. Their replicas have been made; the volume has
+  // them, all or none, when segment 0 says so. FAILED_PRECONDITION: the last one is not full, or
+  // the volume was made to have one only. Those that it has already are passed over.
+  io::Task<absl::Status> AddSegments(std::vector<SegmentHint> hints);
   // Of the last segment: a volume of several segments grows only up to the end of it.
   io::Task<absl::Status> Grow(std::uint64_t size_bytes);
   // Begins a scrub of every segment, which share the rate; SegmentEngine::Status shows them.
@@ -101,17 +106,30 @@ class Engine final : public BlockDevice {
     std::uint64_t offset = 0;  // in it
     std::uint64_t size_bytes = 0;
   };
+  // A segment on its way.
+  struct Attaching {
+    SegmentHint hint;
+    absl::Status status;
+    std::unique_ptr<SegmentEngine> segment;
+  };
   class InFlight;
 
-  Engine(io::Reactor* reactor, AttachTarget target, absl::AnyInvocable<pool::Uuid()> make_id,
-         EngineOptions options);
+  Engine(io::Reactor* reactor, PortFactory* ports, AttachTarget target,
+         absl::AnyInvocable<pool::Uuid()> make_id, EngineOptions options);
   absl::Status CheckRange(std::uint64_t offset, std::uint64_t size_bytes, bool writes) const;
   Part PartAt(std::uint64_t offset, std::uint64_t size_bytes) const;
   absl::Status Count(absl::Status status);
+  // Those that could be are appended to *attached, also after an error.
+  io::Task<absl::Status> AttachSegments(std::vector<SegmentHint> hints,
+                                        std::vector<std::unique_ptr<SegmentEngine>>* attached);
+  io::Task<void> AttachSegment(Attaching* one, io::Latch* latch);
+  io::Task<void> CloseSegment(SegmentEngine* segment, absl::Status* status, io::Latch* latch);
+  absl::Status CheckSegments() const;
   io::Task<absl::Status> CloseAll();
   io::Task<absl::Status> SealAll(const replica::ConfiguredSnapshot& snapshot);
 
   io::Reactor* reactor_;                      // outlives the engine
+  PortFactory* ports_;                        // outlives the engine
   std::unique_ptr<PortFactory> local_ports_;  // of Attach
   std::string name_;
   pool::Epoch epoch_;
@@ -121,6 +139,7 @@ class Engine final : public BlockDevice {
   std::vector<std::unique_ptr<SegmentEngine>> segments_;
   std::vector<bool> unflushed_;  // segments written since their last flush began
   io::AsyncMutex snapshots_;
+  io::Gate gate_;
   bool detaching_ = false;
   bool detached_ = false;
   std::uint64_t requests_in_flight_ = 0;

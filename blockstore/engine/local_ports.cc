@@ -22,11 +22,16 @@ absl::StatusOr<AttachTarget> LocalTarget(replica::ReplicaStore* store, pool::Rep
       return absl::FailedPreconditionError(
           absl::StrCat("volume ", info.name, " is already attached"));
     }
+    if (info.segment != 0 || info.configuration->segment_count > 1) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("volume ", info.name, " has several segments: attach it with all of them"));
+    }
     AttachTarget target;
     target.name = info.name;
+    target.segment_bytes = info.configuration->segment_bytes;
     target.epoch = {info.promised.attachment + 1, 0, pool::EngineId(store->pool().MakeId())};
     target.segments.push_back(
-        {info.configuration->volume, info.configuration->segment, info.configuration->members});
+        {info.configuration->volume, info.configuration->segment, info.configuration->members, {}});
     return target;
   }
   return absl::NotFoundError(absl::StrCat("there is no replica ", id.ToString(), " in this pool"));

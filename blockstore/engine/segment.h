@@ -52,6 +52,7 @@ class Segment final : public SegmentEngine {
   io::Task<absl::Status> CompleteSnapshot(pool::SnapshotId id) override;
   io::Task<absl::Status> DeleteSnapshot(pool::SnapshotId id) override;
   io::Task<absl::Status> Grow(std::uint64_t size_bytes) override;
+  io::Task<absl::Status> SetSegmentCount(std::uint32_t count) override;
   io::Task<absl::Status> AddMember(replica::Member member, const replica::Member* witness) override;
   io::Task<absl::Status> RemoveMember(pool::ReplicaId replica,
                                       const replica::Member* witness) override;

@@ -130,6 +130,8 @@ class SegmentEngine {
   virtual io::Task<absl::Status> CompleteSnapshot(pool::SnapshotId id) = 0;
   virtual io::Task<absl::Status> DeleteSnapshot(pool::SnapshotId id) = 0;
   virtual io::Task<absl::Status> Grow(std::uint64_t size_bytes) = 0;
+  // Of segment 0, which holds how many segments the volume has.
+  virtual io::Task<absl::Status> SetSegmentCount(std::uint32_t count) = 0;
 
   // R13. `member` has been made at its pool. Completes when the membership is in force; the copying
   // goes on in the background. `witness` is added beside it or, when it is a member, removed; null:

@@ -184,6 +184,14 @@ io::Task<absl::Status> Segment::Grow(std::uint64_t size_bytes) {
   co_return co_await Commit(std::move(*next));
 }
 
+io::Task<absl::Status> Segment::SetSegmentCount(std::uint32_t count) {
+  io::AsyncMutex::Guard guard = co_await config_.Lock();
+  if (!health_.ok()) co_return health_;
+  absl::StatusOr<Configuration> next = engine::SetSegmentCount(in_force_, count);
+  if (!next.ok()) co_return next.status();
+  co_return co_await Commit(std::move(*next));
+}
+
 // --- Heartbeats ---
 
 void Segment::ArmTick() {

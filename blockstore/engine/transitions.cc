@@ -220,6 +220,16 @@ NextConfiguration SetMinInSync(const Configuration& from, std::uint32_t copies) 
   return Finished(std::move(next));
 }
 
+NextConfiguration SetSegmentCount(const Configuration& from, std::uint32_t count) {
+  if (from.segment != 0 || count <= from.segment_count) {
+    return Refused(from, absl::StrCat("it says that the volume has ", from.segment_count,
+                                      " segments; that cannot become ", count, " here"));
+  }
+  Configuration next = from;
+  next.segment_count = count;
+  return Finished(std::move(next));
+}
+
 NextConfiguration Grow(const Configuration& from, std::uint64_t size_bytes) {
   if (size_bytes <= from.size_bytes) {
     return Refused(from, absl::StrCat("it has ", from.size_bytes, " bytes; it cannot be grown to ",

@@ -61,6 +61,9 @@ NextConfiguration RemoveSnapshot(const replica::Configuration& from,
 // R7. INVALID_ARGUMENT: 0, or more than there are copies.
 NextConfiguration SetMinInSync(const replica::Configuration& from, std::uint32_t copies);
 
+// Of segment 0: the volume has so many segments from now on. Only more than before.
+NextConfiguration SetSegmentCount(const replica::Configuration& from, std::uint32_t count);
+
 NextConfiguration Grow(const replica::Configuration& from, std::uint64_t size_bytes);
 
 }  // namespace keelson::engine

@@ -176,6 +176,13 @@ absl::Status Validate(const Configuration& configuration) {
   if (configuration.min_in_sync == 0 || configuration.min_in_sync > kDataMembersMax) {
     return Broken(configuration, "the copies it needs for a write are out of range");
   }
+  const std::uint64_t segment_bytes = configuration.segment_bytes;
+  if (configuration.segment_count == 0 || configuration.segment_count > kSegmentsMax ||
+      (segment_bytes == 0 && configuration.segment_count > 1) ||
+      segment_bytes % pool::kRegionBytes != 0 ||
+      (segment_bytes != 0 && configuration.size_bytes > segment_bytes)) {
+    return Broken(configuration, "the number or the size of the volume's segments is out of range");
+  }
   return absl::OkStatus();
 }
 

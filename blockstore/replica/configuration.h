@@ -18,6 +18,7 @@ namespace keelson::replica {
 inline constexpr std::size_t kDataMembersMax = 5;
 inline constexpr std::size_t kMembersMax = 8;  // with witnesses, and while one is being exchanged
 inline constexpr std::size_t kSnapshotsMax = 1000;
+inline constexpr std::uint32_t kSegmentsMax = 1024;  // of a volume
 
 // Out: missed something; not written to. Syncing: written to while what it missed is copied; never
 // read from. InSync: has every acknowledged write. A witness is always Out: it has no data.
@@ -74,6 +75,10 @@ struct Configuration {
   // Everything up to this generation is equal and flushed on all InSync members (R10).
   pool::Generation clean;
   std::uint32_t min_in_sync = 1;
+  // Of the volume, as segment 0 has it; what the others say is what it was when they were made.
+  std::uint32_t segment_count = 1;
+  // What a segment holds that is followed by another; 0: the volume has one, of any size.
+  std::uint64_t segment_bytes = 0;
   // R14: the epoch under which an operator last went on from one copy alone; the default when none
   // ever did. It stays in every later version: where two records differ in it they are of two
   // histories, whose data and notes do not compare.

@@ -1,5 +1,6 @@
 // Configurations to and from the bytes of records.proto.
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -98,6 +99,8 @@ absl::StatusOr<Configuration> Read(const pool::ConfigurationRecord& record) {
     ASSIGN_OR_RETURN(Member member, ReadMember(item));
     configuration.successors.push_back(std::move(member));
   }
+  configuration.segment_count = std::max(record.segment_count(), 1U);
+  configuration.segment_bytes = record.segment_bytes();
   for (const pool::MemberRecord& item : record.members()) {
     ASSIGN_OR_RETURN(Member member, ReadMember(item));
     configuration.members.push_back(std::move(member));
@@ -132,6 +135,8 @@ std::string Serialize(const Configuration& configuration) {
   record.set_size_bytes(configuration.size_bytes);
   PutGeneration(configuration.clean, record.mutable_clean());
   record.set_min_in_sync(configuration.min_in_sync);
+  record.set_segment_count(configuration.segment_count);
+  record.set_segment_bytes(configuration.segment_bytes);
   if (configuration.was_forced()) ToRecord(configuration.forced, record.mutable_forced());
   if (configuration.quarantined()) {
     ToRecord(configuration.succeeded_by, record.mutable_succeeded_by());

@@ -277,7 +277,10 @@ absl::Status Node::CreateReplica(const v1::CreateReplicaRequest& request,
     return slot->host->CreateReplica(member);
   }));
   // Alone it is a volume with one copy, which goes by its name; a name that is taken stays so.
-  if (member.configuration.members.size() == 1) (void)ReserveName(request.volume(), slot);
+  const replica::Configuration& configuration = member.configuration;
+  if (configuration.members.size() == 1 && configuration.segment_count == 1) {
+    (void)ReserveName(request.volume(), slot);
+  }
   return absl::OkStatus();
 }
 

@@ -187,6 +187,11 @@ absl::Status Node::GrowVolume(const v1::GrowVolumeRequest& request,
                               v1::GrowVolumeResponse* response) {
   RETURN_IF_ERROR(Ready());
   if (AttachedOn(request.name()) != nullptr) {
+    if (request.new_segments_size() > 0) {
+      RETURN_IF_ERROR(ChangeMembers(request.name(), "add segments", [&](VolumeHost* volumes) {
+        return volumes->AddSegments(request.name(), request.new_segments());
+      }));
+    }
     ASSIGN_OR_RETURN(
         *response->mutable_volume(),
         ChangeAttached<v1::Volume>(request.name(), "grow volume", [&request](VolumeHost* volumes) {

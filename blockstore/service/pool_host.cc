@@ -31,9 +31,11 @@ io::Task<absl::Status> TakeSnapshot(engine::Engine* engine, std::string name) {
   co_return taken.status();
 }
 
-// It is a replica of a volume that other members belong to, or a witness.
-bool HasOtherMembers(const replica::ReplicaInfo& info) {
-  return info.witness || (info.configuration.has_value() && info.configuration->members.size() > 1);
+// It is a replica of a volume that other members or segments belong to, or a witness.
+bool IsPartOfMore(const replica::ReplicaInfo& info) {
+  if (info.witness || info.segment != 0) return true;
+  return info.configuration.has_value() &&
+         (info.configuration->members.size() > 1 || info.configuration->segment_count > 1);
 }
 
 const char* ModeName(bool read_only) { return read_only ? "read-only" : "read-write"; }
@@ -70,7 +72,7 @@ io::Task<absl::Status> PoolHost::Close() { return store_->Close(); }
 std::vector<std::string> PoolHost::ToResume() const {
   std::vector<std::string> names;
   for (const replica::ReplicaInfo& info : store_->List()) {
-    const bool resumes = info.attached && !HasOtherMembers(info);
+    const bool resumes = info.attached && !IsPartOfMore(info);
     if (resumes && FindEngine(info.name) == nullptr) names.push_back(info.name);
   }
   return names;
@@ -128,7 +130,7 @@ io::Task<absl::Status> PoolHost::DeleteVolume(std::string name) {
     co_return absl::FailedPreconditionError(
         absl::StrCat("volume '", name, "' is attached; detach it before deleting it"));
   }
-  if (HasOtherMembers(info)) {
+  if (IsPartOfMore(info)) {
     co_return absl::FailedPreconditionError(
         absl::StrCat("volume '", name, "' has other members; delete it on all nodes with ",
                      "`keelctl --node ... volume delete`"));
@@ -362,7 +364,7 @@ v1::Volume PoolHost::Describe(const replica::ReplicaInfo& info) const {
 std::vector<v1::Volume> PoolHost::Volumes() const {
   std::vector<v1::Volume> volumes;
   for (const replica::ReplicaInfo& info : store_->List()) {
-    if (!HasOtherMembers(info)) volumes.push_back(Describe(info));
+    if (!IsPartOfMore(info)) volumes.push_back(Describe(info));
   }
   return volumes;
 }

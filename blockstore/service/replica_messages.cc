@@ -125,6 +125,8 @@ v1::Configuration ToMessage(const replica::Configuration& configuration) {
   message.set_size_bytes(configuration.size_bytes);
   message.set_snapshot_count(static_cast<std::uint32_t>(configuration.snapshots.size()));
   message.set_min_in_sync(configuration.min_in_sync);
+  message.set_segment_count(configuration.segment_count);
+  message.set_segment_bytes(configuration.segment_bytes);
   message.set_forced(configuration.was_forced());
   message.set_forced_attachment(configuration.forced.attachment);
   return message;
@@ -235,6 +237,8 @@ absl::StatusOr<replica::NewMember> ParseNewMember(const v1::CreateReplicaRequest
   configuration.version.counter = 1;  // in no epoch: below every one that an engine makes
   configuration.size_bytes = request.size_bytes();
   configuration.min_in_sync = request.min_in_sync() == 0 ? 1 : request.min_in_sync();
+  configuration.segment_count = std::max(request.segment_count(), 1U);
+  configuration.segment_bytes = request.segment_bytes();
   for (const v1::Member& member : request.members()) {
     ASSIGN_OR_RETURN(replica::Member parsed, ParseMember(member));
     if (parsed.replica == made.replica && parsed.witness != made.witness) {
@@ -271,11 +275,23 @@ absl::StatusOr<engine::AttachTarget> ParseTarget(const std::string& name,
   parsed.name = name;
   parsed.epoch = {target.attachment(), restart, pool::EngineId(pool::Uuid::Random())};
   parsed.segment_bytes = target.segment_bytes();
-  for (const v1::SegmentHint& segment : target.segments()) {
-    ASSIGN_OR_RETURN(engine::SegmentHint hint, ParseHint(segment, pool::VolumeId(volume)));
-    parsed.segments.push_back(std::move(hint));
-  }
+  ASSIGN_OR_RETURN(parsed.segments, ParseSegments(target.segments(), pool::VolumeId(volume)));
   return parsed;
+}
+
+absl::StatusOr<std::vector<engine::SegmentHint>> ParseSegments(
+    const google::protobuf::RepeatedPtrField<v1::SegmentHint>& messages,
+    const pool::VolumeId& volume) {
+  if (messages.size() > static_cast<int>(replica::kSegmentsMax)) {
+    return absl::InvalidArgumentError(absl::StrCat(messages.size(), " segments are more than the ",
+                                                   replica::kSegmentsMax, " of a volume"));
+  }
+  std::vector<engine::SegmentHint> segments;
+  for (const v1::SegmentHint& message : messages) {
+    ASSIGN_OR_RETURN(engine::SegmentHint hint, ParseHint(message, volume));
+    segments.push_back(std::move(hint));
+  }
+  return segments;
 }
 
 v1::AttachTarget PresentTarget(const v1::AttachTarget& target,

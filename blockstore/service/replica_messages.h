@@ -35,6 +35,9 @@ absl::StatusOr<replica::NewMember> ParseNewMember(const v1::CreateReplicaRequest
 absl::StatusOr<engine::AttachTarget> ParseTarget(const std::string& name,
                                                  const v1::AttachTarget& target,
                                                  std::uint32_t restart);
+absl::StatusOr<std::vector<engine::SegmentHint>> ParseSegments(
+    const google::protobuf::RepeatedPtrField<v1::SegmentHint>& messages,
+    const pool::VolumeId& volume);
 // The target with the members that the attached volume has now, and those before a change under
 // way.
 v1::AttachTarget PresentTarget(const v1::AttachTarget& target,

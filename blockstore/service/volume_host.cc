@@ -144,6 +144,19 @@ io::Task<absl::Status> VolumeHost::SetMinInSync(std::string name, std::uint32_t 
   co_return absl::OkStatus();
 }
 
+io::Task<absl::Status> VolumeHost::AddSegments(
+    std::string name, google::protobuf::RepeatedPtrField<v1::SegmentHint> segments) {
+  CO_ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  const replica::Configuration first = engine->segment(0).Status().configuration;
+  CO_ASSIGN_OR_RETURN(std::vector<engine::SegmentHint> hints,
+                      ParseSegments(segments, first.volume));
+  const std::uint64_t full_bytes = first.segment_bytes * engine->segment_count();
+  if (engine->size_bytes() < full_bytes) CO_RETURN_IF_ERROR(co_await engine->Grow(full_bytes));
+  CO_RETURN_IF_ERROR(co_await engine->AddSegments(std::move(hints)));
+  KEEL_LOG_INFO("event=segments_added volume={} segments={}", name, engine->segment_count());
+  co_return absl::OkStatus();
+}
+
 io::Task<absl::StatusOr<v1::Volume>> VolumeHost::Grow(std::string name, std::uint64_t size_bytes) {
   CO_ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
   if (engine->size_bytes() != size_bytes) CO_RETURN_IF_ERROR(co_await engine->Grow(size_bytes));

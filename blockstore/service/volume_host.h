@@ -49,6 +49,9 @@ class VolumeHost {
                                       pool::ReplicaId replica,
                                       std::optional<replica::Member> witness);
   io::Task<absl::Status> SetMinInSync(std::string name, std::uint32_t copies);
+  // Fills the last segment up to its end first.
+  io::Task<absl::Status> AddSegments(std::string name,
+                                     google::protobuf::RepeatedPtrField<v1::SegmentHint> segments);
   io::Task<absl::StatusOr<v1::Volume>> Grow(std::string name, std::uint64_t size_bytes);
   io::Task<absl::StatusOr<v1::Snapshot>> CreateSnapshot(std::string name, std::string snapshot);
   io::Task<absl::Status> DeleteSnapshot(std::string name, std::string snapshot);

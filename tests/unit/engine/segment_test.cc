@@ -220,6 +220,54 @@ TEST_F(SegmentTest, SealsASnapshotOnEveryMember) {
   EXPECT_EQ(Read(5), 'b');
 }
 
+TEST_F(SegmentTest, AClonesMembersAreEqualFromTheBeginningAndShareTheirSpace) {
+  Make(3);
+  Attach();
+  for (std::uint64_t block = 0; block < 8 * 256; block += 256) {
+    ASSERT_TRUE(Write(block, 'a').ok());
+  }
+  ASSERT_TRUE(Must(segment_->HoldWrites()).ok());
+  replica::ConfiguredSnapshot snapshot;
+  snapshot.id = pool::SnapshotId(world_.MakeId());
+  snapshot.name = "s";
+  snapshot.complete = true;
+  ASSERT_TRUE(Must(segment_->Seal(snapshot)).ok());
+  segment_->ReleaseWrites();
+  ASSERT_TRUE(Write(0, 'b').ok());
+  Close();
+  const std::vector<replica::Member> sources = members_;
+  first_.volume = pool::VolumeId(world_.MakeId());
+  first_.version = {{}, 1};
+  for (replica::Member& member : members_) member.replica = pool::ReplicaId(world_.MakeId());
+  first_.members = members_;
+  for (std::size_t i = 0; i < 3; ++i) {
+    replica::NewMember made;
+    made.volume = first_.volume;
+    made.replica = members_[i].replica;
+    made.name = "clone";
+    made.size_bytes = kSizeBytes;
+    made.configuration = first_;
+    made.clone_of = sources[i].replica;
+    made.clone_snapshot = snapshot.id;
+    ASSERT_TRUE(Must(pools_[i]->store->CreateMember(made)).ok());
+  }
+  const std::uint64_t used_bytes = pools_[2]->store->pool().space().used_bytes;
+  ++attachment_;  // the source's are promised by the clone's members, too
+  Attach();
+  EXPECT_EQ(segment_->Status().regions_to_reconcile, 0u);
+  EXPECT_EQ(Read(0), 'a');
+  Cut(2);
+  ASSERT_TRUE(Write(256, 'c').ok());
+  Heal(2);
+  Pass(10'000'000'000);
+  EXPECT_EQ(State(2), MemberState::kInSync);
+  Close();
+  EXPECT_EQ(ReadAt(2, 256), 'c');
+  EXPECT_EQ(ReadAt(2, 512), 'a');
+  EXPECT_LE(pools_[2]->store->pool().space().used_bytes, used_bytes + 4 * kMiB)
+      << "only the region that it missed was copied";
+}
+
 TEST_F(SegmentTest, AddsAReplicaAndRemovesOne) {
   Make(3);
   Attach();

@@ -60,6 +60,8 @@ Configuration Whole() {
   configuration.size_bytes = std::uint64_t{64} << 20;
   configuration.clean = {EpochOf(8), 21};
   configuration.min_in_sync = 2;
+  configuration.segment_count = 5;
+  configuration.segment_bytes = std::uint64_t{128} << 20;
   configuration.forced = EpochOf(7);
   configuration.succeeded_by = EpochOf(10);
   configuration.successors = {DataMember(4, MemberState::kInSync)};
@@ -81,6 +83,11 @@ struct Breach {
 
 TEST(ConfigurationTest, RefusesWhateverBreaksARuleAndSaysWhich) {
   const Breach breaches[] = {
+      {"number or the size", [](Configuration* c) { c->segment_count = kSegmentsMax + 1; }},
+      {"number or the size", [](Configuration* c) { c->segment_bytes = 0; }},
+      {"number or the size", [](Configuration* c) { c->segment_bytes = 64 << 20 | 4096; }},
+      {"number or the size", [](Configuration* c) { c->segment_bytes = 32 << 20; }},
+      {"quarantined", [](Configuration* c) { c->successors.clear(); }},
       {"names no volume", [](Configuration* c) { c->volume = {}; }},
       {"volume's name is too long", [](Configuration* c) { c->volume_name.assign(5000, 'x'); }},
       {"no version", [](Configuration* c) { c->version = {}; }},

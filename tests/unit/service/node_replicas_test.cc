@@ -28,13 +28,17 @@ class NodeReplicasTest : public NodeFixture {
     member.set_state(v1::MEMBER_STATE_IN_SYNC);
     return member;
   }
-  absl::Status CreateReplica(const v1::Member& member, std::size_t count) {
+  absl::Status CreateReplica(const v1::Member& member, std::size_t count,
+                             std::uint64_t size_bytes = kSize) {
     v1::CreateReplicaRequest request;
     request.set_volume_id(volume_id_);
     request.set_volume("vol");
     request.set_replica_id(member.replica_id());
     request.set_pool(member.pool_id());
-    request.set_size_bytes(kSize);
+    request.set_size_bytes(size_bytes);
+    request.set_segment(segment_);
+    request.set_segment_count(segment_ + 1);
+    request.set_segment_bytes(segment_bytes_);
     for (std::size_t i = 0; i < count; ++i) *request.add_members() = members_[i];
     v1::CreateReplicaResponse response;
     return node_->CreateReplica(request, &response);
@@ -44,6 +48,7 @@ class NodeReplicasTest : public NodeFixture {
     request.set_name("vol");
     request.mutable_target()->set_volume_id(volume_id_);
     request.mutable_target()->set_attachment(attachment);
+    request.mutable_target()->set_segment_bytes(segment_bytes_);
     v1::SegmentHint* hint = request.mutable_target()->add_segments();
     for (const v1::Member& member : members_) *hint->add_members() = member;
     hint->set_force_from_replica_id(force_from_);
@@ -71,6 +76,8 @@ class NodeReplicasTest : public NodeFixture {
 
   const std::string volume_id_ = pool::Uuid::Random().ToString();
   std::vector<v1::Member> members_;
+  std::uint32_t segment_ = 0;  // of the replicas that follow
+  std::uint64_t segment_bytes_ = 0;
   std::string force_from_;  // of the attachments that follow
 };
 INSTANTIATE_TEST_SUITE_P(DefaultBackend, NodeReplicasTest, testing::Values(io::Backend::kAuto));
@@ -189,6 +196,91 @@ TEST_P(NodeReplicasTest, GoesOnFromOneReplicaWhenAskedTo) {
   ASSERT_TRUE(AttachTarget(3).ok());
   EXPECT_TRUE(Status().segments(0).configuration().forced());
   EXPECT_EQ(Status().segments(0).configuration().forced_attachment(), 3u);
+}
+
+TEST_P(NodeReplicasTest, MakesTheMembersOfACloneWhereTheirSourcesAre) {
+  MakeThreeCopies();
+  const absl::StatusOr<std::string> uri = AttachTarget(1);
+  ASSERT_TRUE(uri.ok()) << uri.status();
+  {
+    const std::unique_ptr<NbdClient> client = NbdClient::Connect(*uri);
+    ASSERT_NE(client, nullptr);
+    EXPECT_EQ(client->Write(0, std::string(4096, 'x')), 0);
+  }
+  ASSERT_TRUE(Snapshot("vol", "snap").ok());
+  v1::ListReplicasRequest list;
+  list.set_snapshots_of("vol");
+  v1::ListReplicasResponse listed;
+  ASSERT_TRUE(node_->ListReplicas(list, &listed).ok());
+  ASSERT_EQ(listed.replicas(0).configuration().snapshots_size(), 1);
+  const v1::Snapshot snapshot = listed.replicas(0).configuration().snapshots(0);
+  EXPECT_EQ(snapshot.name(), "snap");
+  EXPECT_TRUE(snapshot.complete());
+  const std::vector<v1::Member> sources = members_;
+  for (v1::Member& member : members_) member.set_replica_id(pool::Uuid::Random().ToString());
+  v1::CreateReplicaRequest request;
+  request.set_volume_id(pool::Uuid::Random().ToString());
+  request.set_volume("clone");
+  request.set_size_bytes(kSize);
+  for (const v1::Member& member : members_) *request.add_members() = member;
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    request.set_replica_id(members_[i].replica_id());
+    request.set_pool(members_[i].pool_id());
+    request.set_clone_of_replica_id(sources[i].replica_id());
+    request.set_clone_snapshot_id("x");
+    v1::CreateReplicaResponse response;
+    EXPECT_TRUE(absl::IsInvalidArgument(node_->CreateReplica(request, &response)));
+    request.set_clone_snapshot_id(snapshot.id());
+    const absl::Status made = node_->CreateReplica(request, &response);
+    ASSERT_TRUE(made.ok()) << made;
+  }
+  v1::AttachVolumeRequest attach;
+  attach.set_name("clone");
+  attach.mutable_target()->set_volume_id(request.volume_id());
+  attach.mutable_target()->set_attachment(2);
+  v1::SegmentHint* hint = attach.mutable_target()->add_segments();
+  for (const v1::Member& member : members_) *hint->add_members() = member;
+  v1::AttachVolumeResponse attached;
+  const absl::Status status = node_->AttachVolume(attach, &attached);
+  ASSERT_TRUE(status.ok()) << status;
+  const std::unique_ptr<NbdClient> client = NbdClient::Connect(attached.uri());
+  ASSERT_NE(client, nullptr);
+  std::string data;
+  EXPECT_EQ(client->Read(0, 4096, &data), 0);
+  EXPECT_EQ(data, std::string(4096, 'x'));
+}
+
+TEST_P(NodeReplicasTest, GrowsByASegment) {
+  segment_bytes_ = kSize;
+  for (const v1::Member& member : members_) ASSERT_TRUE(CreateReplica(member, 3).ok());
+  ASSERT_TRUE(AttachTarget(1).ok());
+  const std::vector<v1::Member> first = members_;
+  v1::GrowVolumeRequest grow;
+  grow.set_name("vol");
+  grow.set_size_bytes(kSize + 4 * kMebi);
+  EXPECT_FALSE(Grow("vol", grow.size_bytes()).ok()) << "more than one segment holds";
+  v1::SegmentHint* hint = grow.add_new_segments();
+  hint->set_segment(1);
+  for (v1::Member& member : members_) {
+    member.set_replica_id(pool::Uuid::Random().ToString());
+    *hint->add_members() = member;
+  }
+  segment_ = 1;
+  for (const v1::Member& member : members_) {
+    ASSERT_TRUE(CreateReplica(member, 3, 4 * kMebi).ok());
+  }
+  v1::GrowVolumeResponse response;
+  const absl::Status grown = node_->GrowVolume(grow, &response);
+  ASSERT_TRUE(grown.ok()) << grown;
+  EXPECT_EQ(response.volume().size_bytes(), kSize + 4 * kMebi);
+  EXPECT_EQ(Status().segments_size(), 2);
+  const std::optional<RememberedAttachment> remembered = [this] {
+    NodeState state(options_.state_directory);
+    EXPECT_TRUE(state.Load().ok());
+    return state.FindAttachment("vol");
+  }();
+  ASSERT_TRUE(remembered.has_value());
+  EXPECT_EQ(remembered->target.segments_size(), 2) << "or it could not be resumed";
 }
 
 TEST_P(NodeReplicasTest, KeepsADeletedReplicaOutOfASession) {
