@@ -146,8 +146,9 @@ absl::StatusOr<v1::DeleteReplicaResponse> Client::DeleteReplica(
     const v1::DeleteReplicaRequest& request) {
   return connection_->Call(&Stub::DeleteReplica, request);
 }
-absl::StatusOr<v1::ListReplicasResponse> Client::ListReplicas() {
-  return connection_->Call(&Stub::ListReplicas, v1::ListReplicasRequest());
+absl::StatusOr<v1::ListReplicasResponse> Client::ListReplicas(
+    const v1::ListReplicasRequest& request) {
+  return connection_->Call(&Stub::ListReplicas, request);
 }
 absl::StatusOr<v1::AddReplicaResponse> Client::AddReplica(const v1::AddReplicaRequest& request) {
   return connection_->Call(&Stub::AddReplica, request);

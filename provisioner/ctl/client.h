@@ -46,7 +46,7 @@ class Client {
   absl::StatusOr<v1::GetNodeResponse> GetNode();
   absl::StatusOr<v1::CreateReplicaResponse> CreateReplica(const v1::CreateReplicaRequest& request);
   absl::StatusOr<v1::DeleteReplicaResponse> DeleteReplica(const v1::DeleteReplicaRequest& request);
-  absl::StatusOr<v1::ListReplicasResponse> ListReplicas();
+  absl::StatusOr<v1::ListReplicasResponse> ListReplicas(const v1::ListReplicasRequest& request);
   absl::StatusOr<v1::AddReplicaResponse> AddReplica(const v1::AddReplicaRequest& request);
   absl::StatusOr<v1::RemoveReplicaResponse> RemoveReplica(const v1::RemoveReplicaRequest& request);
   absl::StatusOr<v1::SetMinInSyncResponse> SetMinInSync(const v1::SetMinInSyncRequest& request);

@@ -10,7 +10,7 @@ namespace keelson::ctl {
 namespace {
 
 NodeAnswer AskNode(const std::string& name, const std::string& socket, std::chrono::seconds timeout,
-                   const std::string& volume) {
+                   const std::string& volume, bool snapshots) {
   NodeAnswer answer;
   answer.name = name;
   const absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(socket, timeout);
@@ -19,7 +19,9 @@ NodeAnswer AskNode(const std::string& name, const std::string& socket, std::chro
   const absl::StatusOr<v1::GetNodeResponse> node = (*client)->GetNode();
   answer.status = node.status();
   if (!node.ok()) return answer;
-  const absl::StatusOr<v1::ListReplicasResponse> replicas = (*client)->ListReplicas();
+  v1::ListReplicasRequest list;
+  if (snapshots) list.set_snapshots_of(volume);
+  const absl::StatusOr<v1::ListReplicasResponse> replicas = (*client)->ListReplicas(list);
   answer.status = replicas.status();
   if (!replicas.ok()) return answer;
   const absl::StatusOr<v1::ListVolumesResponse> volumes = (*client)->ListVolumes();
@@ -60,12 +62,12 @@ absl::StatusOr<std::map<std::string, std::string>> ParseNodes(
   return nodes;
 }
 
-std::vector<NodeAnswer> Cluster::Ask(const std::string& volume) const {
+std::vector<NodeAnswer> Cluster::Ask(const std::string& volume, bool snapshots) const {
   std::vector<std::future<NodeAnswer>> asked;
   asked.reserve(sockets_.size());
   for (const auto& [name, socket] : sockets_) {
     asked.push_back(std::async(std::launch::async, AskNode, name, socket,
-                               std::min(kAskTimeout, timeout_), volume));
+                               std::min(kAskTimeout, timeout_), volume, snapshots));
   }
   std::vector<NodeAnswer> answers;
   answers.reserve(asked.size());

@@ -27,8 +27,9 @@ class Cluster {
   Cluster(std::map<std::string, std::string> sockets, std::chrono::seconds timeout)
       : sockets_(std::move(sockets)), timeout_(timeout) {}
 
-  // What every node has, and the volume's status there when `volume` is not empty.
-  std::vector<NodeAnswer> Ask(const std::string& volume) const;
+  // What every node has, and the volume's status there when `volume` is not empty. `snapshots`:
+  // its replicas are wanted with their snapshots.
+  std::vector<NodeAnswer> Ask(const std::string& volume, bool snapshots = false) const;
   // Ask, and what it says about the volume.
   absl::StatusOr<VolumeView> View(const std::string& volume) const;
   // For calls that change something. INVALID_ARGUMENT for a node that is not named.

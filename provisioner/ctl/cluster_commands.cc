@@ -12,25 +12,6 @@
 namespace keelson::ctl {
 namespace {
 
-// Writes wait while fewer copies have everything, so that one failure does not leave the only copy.
-std::uint32_t MinInSync(std::size_t copies) { return copies >= 3 ? 2 : 1; }
-
-v1::CreateReplicaRequest NewReplica(const ClusterArguments& arguments,
-                                    const std::vector<v1::Member>& members,
-                                    const v1::Member& member, const std::string& volume_id) {
-  v1::CreateReplicaRequest request;
-  request.set_volume_id(volume_id);
-  request.set_volume(arguments.name);
-  request.set_replica_id(member.replica_id());
-  request.set_pool(member.pool_id());
-  request.set_size_bytes(arguments.size_bytes);
-  request.set_witness(member.witness());
-  for (const v1::Member& one : members) *request.add_members() = one;
-  request.set_min_in_sync(arguments.min_in_sync != 0 ? arguments.min_in_sync
-                                                     : MinInSync(arguments.replicas));
-  return request;
-}
-
 // At the address that its node has now.
 void AddToHint(const PlacedMember& placed, const std::vector<NodeAnswer>& nodes,
                v1::SegmentHint* hint) {
@@ -42,46 +23,70 @@ void AddToHint(const PlacedMember& placed, const std::vector<NodeAnswer>& nodes,
   }
 }
 
-// The highest configuration's members. Once an operator went on from one copy, also those that are
-// left over, so that they hear of it.
+// The highest configurations' members. Once an operator went on from one copy of a segment, also
+// those that are left over, so that they hear of it.
 v1::AttachTarget TargetOf(const VolumeView& volume, const std::vector<NodeAnswer>& nodes,
                           std::uint64_t attachment, bool forces) {
   v1::AttachTarget target;
   target.set_volume_id(volume.volume_id);
   target.set_attachment(attachment);
-  v1::SegmentHint* hint = target.add_segments();
-  for (const PlacedMember& placed : volume.members) AddToHint(placed, nodes, hint);
-  if (volume.forced_attachment == 0 && !forces) return target;
-  for (const PlacedMember& placed : volume.leftovers) AddToHint(placed, nodes, hint);
+  target.set_segment_bytes(volume.segment_bytes());
+  for (const SegmentView& segment : volume.segments) {
+    v1::SegmentHint* hint = target.add_segments();
+    hint->set_segment(segment.segment);
+    for (const PlacedMember& placed : segment.members) AddToHint(placed, nodes, hint);
+    if (segment.forced_attachment == 0 && !forces) continue;
+    for (const PlacedMember& placed : segment.leftovers) AddToHint(placed, nodes, hint);
+  }
   return target;
 }
 
-// The replica becomes the only member; the others that there are and were are told.
-absl::Status ForceFrom(const VolumeView& volume, const ClusterArguments& arguments,
-                       v1::AttachTarget* target) {
-  const PlacedMember* const placed = volume.Find(arguments.force_from);
+// The replica becomes the only member of its segment; the others that there are and were are told.
+absl::Status ForceFrom(const VolumeView& volume, const std::string& replica_id,
+                       bool lose_newer_writes, v1::AttachTarget* target) {
+  const auto segment = std::find_if(
+      volume.segments.begin(), volume.segments.end(),
+      [&replica_id](const SegmentView& one) { return one.Find(replica_id) != nullptr; });
+  const PlacedMember* const placed =
+      segment == volume.segments.end() ? nullptr : segment->Find(replica_id);
   if (placed == nullptr || !placed->replica) {
-    return absl::NotFoundError(absl::StrCat("no node that answers has a replica ",
-                                            arguments.force_from, " of volume '", volume.name,
+    return absl::NotFoundError(absl::StrCat("no node that answers has a replica ", replica_id,
+                                            " of volume '", volume.name,
                                             "'; `volume status` lists them"));
   }
   if (placed->member.witness()) {
     return absl::FailedPreconditionError(
-        absl::StrCat("replica ", arguments.force_from, " is a witness and has no data"));
+        absl::StrCat("replica ", replica_id, " is a witness and has no data"));
   }
-  const bool member = std::any_of(
-      volume.members.begin(), volume.members.end(),
-      [&](const PlacedMember& one) { return one.member.replica_id() == arguments.force_from; });
-  if (member && CheckReachable(volume).ok()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("a majority of the members of volume '", volume.name,
-                     "' and a copy that has everything answer: attach it without --force-from"));
+  const bool member =
+      std::any_of(segment->members.begin(), segment->members.end(),
+                  [&](const PlacedMember& one) { return one.member.replica_id() == replica_id; });
+  if (member && CheckReachable(volume, *segment).ok()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "a majority of the members of volume '", volume.name,
+        "' and a copy that has everything answer: attach it without --force-from ", replica_id));
   }
-  if (!arguments.lose_newer_writes) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(ExplainForce(volume, *placed), ". Say --yes-lose-newer-writes to go on"));
+  if (!lose_newer_writes) {
+    return absl::FailedPreconditionError(absl::StrCat(ExplainForce(volume, *segment, *placed),
+                                                      ". Say --yes-lose-newer-writes to go on"));
   }
-  target->mutable_segments(0)->set_force_from_replica_id(arguments.force_from);
+  const int index = static_cast<int>(segment - volume.segments.begin());
+  target->mutable_segments(index)->set_force_from_replica_id(replica_id);
+  return absl::OkStatus();
+}
+
+// The segments that are not forced can be attached.
+absl::Status CheckOthersReachable(const VolumeView& volume, const v1::AttachTarget& target) {
+  for (const SegmentView& segment : volume.segments) {
+    const v1::SegmentHint& hint = target.segments(static_cast<int>(segment.segment));
+    if (!hint.force_from_replica_id().empty()) continue;
+    const absl::Status status = CheckReachable(volume, segment);
+    if (status.ok()) continue;
+    return absl::Status(status.code(),
+                        absl::StrCat("segment ", segment.segment, " of volume '", volume.name,
+                                     "': ", std::string(status.message()),
+                                     "; name a replica of it with --force-from, too"));
+  }
   return absl::OkStatus();
 }
 
@@ -103,64 +108,6 @@ v1::Member MemberAt(const Place& place, const std::string& replica_id, bool witn
   member.set_witness(witness);
   member.set_state(witness ? v1::MEMBER_STATE_OUT : v1::MEMBER_STATE_IN_SYNC);
   return member;
-}
-
-absl::Status CreateOnNodes(const Cluster& cluster, const ClusterArguments& arguments, Output output,
-                           std::ostream* out) {
-  if (arguments.min_in_sync > arguments.replicas) {
-    return absl::InvalidArgumentError(absl::StrCat("--min-in-sync ", arguments.min_in_sync,
-                                                   " is more than the ", arguments.replicas,
-                                                   " copies of --replicas"));
-  }
-  const std::vector<NodeAnswer> nodes = cluster.Ask("");
-  for (const std::string& name : VolumeNames(nodes)) {
-    if (name != arguments.name) continue;
-    return absl::AlreadyExistsError(absl::StrCat("there is already a volume '", name, "'"));
-  }
-  const absl::StatusOr<Placement> placement = ChoosePlaces(nodes, arguments.replicas);
-  if (!placement.ok()) return placement.status();
-  std::vector<v1::Member> members;
-  std::vector<std::string> names;
-  for (const Place& place : placement->copies) {
-    members.push_back(MemberAt(place, RandomId(), /*witness=*/false));
-    names.push_back(place.node);
-  }
-  if (placement->witness) {
-    members.push_back(MemberAt(*placement->witness, RandomId(), /*witness=*/true));
-    names.push_back(placement->witness->node);
-  }
-  const std::string volume_id = RandomId();
-  // All or nothing: the first configuration is on every member before the volume is there (R2).
-  absl::Status status;
-  std::size_t made = 0;
-  for (; made < members.size() && status.ok(); ++made) {
-    const absl::StatusOr<std::unique_ptr<Client>> client = cluster.To(names[made]);
-    status = client.status();
-    if (!status.ok()) break;
-    status =
-        (*client)->CreateReplica(NewReplica(arguments, members, members[made], volume_id)).status();
-  }
-  if (status.ok()) {
-    const absl::StatusOr<VolumeView> view = cluster.View(arguments.name);
-    if (!view.ok()) return view.status();
-    PrintStatus(output, *view, out);
-    return absl::OkStatus();
-  }
-  std::string left;
-  for (std::size_t i = 0; i < made; ++i) {
-    v1::DeleteReplicaRequest request;
-    request.set_pool(members[i].pool_id());
-    request.set_replica_id(members[i].replica_id());
-    const absl::StatusOr<std::unique_ptr<Client>> client = cluster.To(names[i]);
-    const absl::Status gone =
-        client.ok() ? (*client)->DeleteReplica(request).status() : client.status();
-    if (!gone.ok()) absl::StrAppend(&left, left.empty() ? "" : ", ", names[i]);
-  }
-  return absl::Status(
-      status.code(),
-      absl::StrCat(std::string(status.message()), "; volume '", arguments.name, "' was not made",
-                   left.empty() ? "" : ", but replicas of it may be left on ", left,
-                   left.empty() ? "" : ": `volume delete` removes them"));
 }
 
 absl::Status AttachOnNode(const Cluster& cluster, const ClusterArguments& arguments, Output output,
@@ -195,7 +142,12 @@ absl::Status AttachOnNode(const Cluster& cluster, const ClusterArguments& argume
   request.set_read_only(arguments.read_only);
   *request.mutable_target() = TargetOf(*volume, nodes, attachment, forces);
   if (forces) {
-    const absl::Status forced = ForceFrom(*volume, arguments, request.mutable_target());
+    absl::Status forced;
+    for (const std::string& replica : arguments.force_from) {
+      if (!forced.ok()) break;
+      forced = ForceFrom(*volume, replica, arguments.lose_newer_writes, request.mutable_target());
+    }
+    if (forced.ok()) forced = CheckOthersReachable(*volume, request.target());
     if (!forced.ok()) return forced;
   }
   const absl::StatusOr<v1::AttachVolumeResponse> response = (*client)->AttachVolume(request);
@@ -246,8 +198,11 @@ absl::Status DeleteFromNodes(const Cluster& cluster, const ClusterArguments& arg
         " may have replicas of it and does not answer; start it, or leave it out of "
         "the nodes when it is gone for good"));
   }
-  std::vector<PlacedMember> all = volume->members;
-  all.insert(all.end(), volume->leftovers.begin(), volume->leftovers.end());
+  std::vector<PlacedMember> all = volume->strays;
+  for (const SegmentView& segment : volume->segments) {
+    all.insert(all.end(), segment.members.begin(), segment.members.end());
+    all.insert(all.end(), segment.leftovers.begin(), segment.leftovers.end());
+  }
   for (const PlacedMember& placed : all) {
     if (!placed.replica) continue;
     const absl::StatusOr<std::unique_ptr<Client>> client = cluster.To(placed.node);

@@ -3,8 +3,10 @@
 // decide who the members are, and mint attachments. They print to `out` and return an error, or OK.
 
 #include <cstdint>
+#include <optional>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "provisioner/ctl/cluster.h"
@@ -15,20 +17,21 @@ namespace keelson::ctl {
 
 struct ClusterArguments {
   std::string name;
+  std::string source;  // VOLUME@SNAPSHOT, of a clone
   std::uint64_t size_bytes = 0;
+  std::uint64_t segment_bytes = 0;  // 0: one segment, or as it fits into the pools
   std::size_t replicas = 1;
-  std::uint32_t min_in_sync = 0;  // 0: by the number of copies
-  std::string on;                 // a node
-  std::string from;               // and these, of `replica replace`
+  std::uint32_t min_in_sync = 0;         // 0: by the number of copies
+  std::optional<std::uint32_t> segment;  // of `replica`: this one; else all
+  std::string on;                        // a node
+  std::string from;                      // and these, of `replica replace`
   std::string to;
   bool force = false;
-  std::string force_from;          // a replica to go on from alone (R14)
-  bool lose_newer_writes = false;  // and that what it may lack is lost
+  std::vector<std::string> force_from;  // replicas to go on from alone, one of a segment (R14)
+  bool lose_newer_writes = false;       // and that what they may lack is lost
   bool read_only = false;
 };
 
-absl::Status CreateOnNodes(const Cluster& cluster, const ClusterArguments& arguments, Output output,
-                           std::ostream* out);
 absl::Status AttachOnNode(const Cluster& cluster, const ClusterArguments& arguments, Output output,
                           std::ostream* out);
 // From every node where it is attached, or to be resumed.
@@ -43,6 +46,16 @@ absl::Status ShowWhy(const Cluster& cluster, const ClusterArguments& arguments, 
 // The socket of the node that serves the volume, for the commands of one daemon.
 absl::StatusOr<std::string> ServingSocket(const Cluster& cluster, const std::string& volume);
 
+// --- create_commands.cc ---
+absl::Status CreateOnNodes(const Cluster& cluster, const ClusterArguments& arguments, Output output,
+                           std::ostream* out);
+// In the pools of the copies that have everything, with which it shares its space.
+absl::Status CloneOnNodes(const Cluster& cluster, const ClusterArguments& arguments, Output output,
+                          std::ostream* out);
+// Makes the segments that an attached volume of this size needs beyond those it has.
+absl::Status GrowOnNodes(const Cluster& cluster, const ClusterArguments& arguments, Output output,
+                         std::ostream* out);
+
 // --- replica_commands.cc ---
 absl::Status AddReplicaOnNode(const Cluster& cluster, const ClusterArguments& arguments);
 absl::Status RemoveReplicaFromNode(const Cluster& cluster, const ClusterArguments& arguments);
@@ -50,7 +63,7 @@ absl::Status RemoveReplicaFromNode(const Cluster& cluster, const ClusterArgument
 absl::Status ReplaceReplica(const Cluster& cluster, const ClusterArguments& arguments,
                             Output output, std::ostream* out);
 
-// What both files need.
+// What these files need.
 std::string RandomId();
 v1::Member MemberAt(const Place& place, const std::string& replica_id, bool witness);
 

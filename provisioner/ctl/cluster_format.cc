@@ -61,36 +61,44 @@ std::string StateOf(const VolumeView& volume) {
   return volume.session_nodes.empty() ? "detached" : "in use elsewhere";
 }
 
-std::size_t InSync(const VolumeView& volume) {
-  std::size_t count = 0;
-  for (const v1::Member& member : volume.configuration.members()) {
-    if (member.state() == v1::MEMBER_STATE_IN_SYNC) ++count;
-  }
-  return count;
+json ToJson(const VolumeView& volume, const SegmentView& segment, const PlacedMember& placed) {
+  const v1::MemberStatus* status = StatusOf(volume, placed);
+  return {{"segment", segment.segment},
+          {"node", placed.node},
+          {"pool_id", placed.member.pool_id()},
+          {"replica_id", placed.member.replica_id()},
+          {"address", placed.member.address()},
+          {"witness", placed.member.witness()},
+          {"state", StateName(placed.member)},
+          {"connected", status != nullptr && status->connected()},
+          {"problem", status != nullptr ? status->problem() : ""},
+          {"resync_regions_left", status != nullptr ? status->resync_regions_left() : 0},
+          {"resync_copied_bytes", status != nullptr ? status->resync_copied_bytes() : 0}};
+}
+
+json LeftoverToJson(std::uint32_t segment, const PlacedMember& placed, bool quarantined) {
+  return {{"segment", segment},
+          {"node", placed.node},
+          {"pool_id", placed.member.pool_id()},
+          {"replica_id", placed.member.replica_id()},
+          {"quarantined", quarantined}};
 }
 
 json ToJson(const VolumeView& volume) {
-  json members = json::array();
-  for (const PlacedMember& placed : volume.members) {
-    const v1::MemberStatus* status = StatusOf(volume, placed);
-    members.push_back(
-        {{"node", placed.node},
-         {"pool_id", placed.member.pool_id()},
-         {"replica_id", placed.member.replica_id()},
-         {"address", placed.member.address()},
-         {"witness", placed.member.witness()},
-         {"state", StateName(placed.member)},
-         {"connected", status != nullptr && status->connected()},
-         {"problem", status != nullptr ? status->problem() : ""},
-         {"resync_regions_left", status != nullptr ? status->resync_regions_left() : 0},
-         {"resync_copied_bytes", status != nullptr ? status->resync_copied_bytes() : 0}});
+  json members = json::array(), leftovers = json::array();
+  bool forced = false;
+  for (const SegmentView& segment : volume.segments) {
+    forced = forced || segment.configuration.forced();
+    for (const PlacedMember& placed : segment.members) {
+      members.push_back(ToJson(volume, segment, placed));
+    }
+    for (const PlacedMember& placed : segment.leftovers) {
+      leftovers.push_back(
+          LeftoverToJson(segment.segment, placed, Quarantined(segment, *placed.replica)));
+    }
   }
-  json leftovers = json::array();
-  for (const PlacedMember& placed : volume.leftovers) {
-    leftovers.push_back({{"node", placed.node},
-                         {"pool_id", placed.member.pool_id()},
-                         {"replica_id", placed.member.replica_id()},
-                         {"quarantined", Quarantined(volume, *placed.replica)}});
+  for (const PlacedMember& placed : volume.strays) {
+    leftovers.push_back(LeftoverToJson(placed.replica->segment(), placed, false));
   }
   std::string waiting_for;
   if (volume.status) {
@@ -100,10 +108,12 @@ json ToJson(const VolumeView& volume) {
   }
   return {{"name", volume.name},
           {"volume_id", volume.volume_id},
-          {"size_bytes", volume.configuration.size_bytes()},
+          {"size_bytes", volume.size_bytes()},
+          {"segments", volume.segments.size()},
+          {"segment_bytes", volume.segment_bytes()},
           {"copies", volume.copies()},
-          {"in_sync", InSync(volume)},
-          {"min_in_sync", volume.configuration.min_in_sync()},
+          {"in_sync", volume.in_sync()},
+          {"min_in_sync", volume.segments[0].configuration.min_in_sync()},
           {"state", StateOf(volume)},
           {"attached_on", volume.serving_node},
           {"attachment", volume.status ? volume.status->attachment() : volume.promised},
@@ -112,9 +122,16 @@ json ToJson(const VolumeView& volume) {
           {"waiting_for", waiting_for},
           {"scrub", volume.status ? ToJson(SummarizeScrub(*volume.status)) : json()},
           {"silent_nodes", volume.silent_nodes},
-          {"forced", volume.configuration.forced()},
+          {"forced", forced},
           {"members", members},
           {"leftovers", leftovers}};
+}
+
+// "5" in front, when there are several segments.
+void AddRow(const VolumeView& volume, std::uint32_t segment, std::vector<std::string> row,
+            std::vector<std::vector<std::string>>* rows) {
+  if (volume.segments.size() > 1) row.insert(row.begin(), absl::StrCat(segment));
+  rows->push_back(std::move(row));
 }
 
 void PrintJson(const json& value, std::ostream* out) {
@@ -144,25 +161,39 @@ void PrintStatus(Output output, const VolumeView& volume, std::ostream* out) {
     PrintJson(ToJson(volume), out);
     return;
   }
-  *out << volume.name << ": " << rpc::HumanSize(volume.configuration.size_bytes()) << ", "
-       << InSync(volume) << " of " << volume.copies() << " copies in sync, " << StateOf(volume)
-       << "\n";
+  *out << volume.name << ": " << rpc::HumanSize(volume.size_bytes());
+  if (volume.segments.size() > 1) *out << " in " << volume.segments.size() << " segments";
+  *out << ", " << volume.in_sync() << " of " << volume.copies() << " copies in sync, "
+       << StateOf(volume) << "\n";
   if (volume.status && !volume.status->uri().empty()) *out << volume.status->uri() << "\n";
   if (volume.status) {
     const ScrubReport scrub = SummarizeScrub(*volume.status);
     if (scrub.any) *out << FormatScrub(scrub) << "\n";
   }
   std::vector<std::vector<std::string>> rows = {{"NODE", "STATE", "ADDRESS", "REPLICA", "NOTE"}};
-  for (const PlacedMember& placed : volume.members) {
-    rows.push_back({placed.node.empty() ? "?" : placed.node, StateName(placed.member),
-                    placed.member.address().empty() ? "-" : placed.member.address(),
-                    placed.member.replica_id(), NoteOf(volume, placed)});
+  if (volume.segments.size() > 1) rows[0].insert(rows[0].begin(), "SEGMENT");
+  for (const SegmentView& segment : volume.segments) {
+    for (const PlacedMember& placed : segment.members) {
+      AddRow(volume, segment.segment,
+             {placed.node.empty() ? "?" : placed.node, StateName(placed.member),
+              placed.member.address().empty() ? "-" : placed.member.address(),
+              placed.member.replica_id(), NoteOf(volume, placed)},
+             &rows);
+    }
+    for (const PlacedMember& placed : segment.leftovers) {
+      const bool quarantined = Quarantined(segment, *placed.replica);
+      AddRow(
+          volume, segment.segment,
+          {placed.node, quarantined ? "quarantined" : "no member", "-", placed.member.replica_id(),
+           quarantined ? "an operator went on without it" : "left over"},
+          &rows);
+    }
   }
-  for (const PlacedMember& placed : volume.leftovers) {
-    const bool quarantined = Quarantined(volume, *placed.replica);
-    rows.push_back({placed.node, quarantined ? "quarantined" : "no member", "-",
-                    placed.member.replica_id(),
-                    quarantined ? "an operator went on without it" : "left over"});
+  for (const PlacedMember& placed : volume.strays) {
+    AddRow(volume, placed.replica->segment(),
+           {placed.node, "no member", "-", placed.member.replica_id(),
+            "left over from a growth that did not come to be"},
+           &rows);
   }
   *out << FormatTable(rows);
 }
@@ -181,8 +212,8 @@ void PrintVolumes(Output output, const std::vector<NodeAnswer>& nodes,
     const auto asked = contested.find(name);
     const VolumeView volume = asked != contested.end() ? asked->second : ListedView(nodes, *found);
     list.push_back(ToJson(volume));
-    rows.push_back({name, rpc::HumanSize(volume.configuration.size_bytes()),
-                    absl::StrCat(volume.copies()), absl::StrCat(InSync(volume)), StateOf(volume)});
+    rows.push_back({name, rpc::HumanSize(volume.size_bytes()), absl::StrCat(volume.copies()),
+                    absl::StrCat(volume.in_sync()), StateOf(volume)});
   }
   if (output == Output::kJson) {
     PrintJson(list, out);

@@ -14,41 +14,80 @@ auto Version(const v1::Configuration& configuration) {
                     configuration.restart(), configuration.engine_id(), configuration.counter());
 }
 
-// The members' replicas among the answers.
-void PlaceMembers(const std::vector<NodeAnswer>& nodes, VolumeView* view) {
-  std::vector<v1::Member> members(view->configuration.members().begin(),
-                                  view->configuration.members().end());
-  for (const v1::Member& before : view->configuration.predecessor()) {
-    const bool known = std::any_of(members.begin(), members.end(), [&before](const auto& member) {
-      return member.replica_id() == before.replica_id();
-    });
-    if (!known) members.push_back(before);
+bool NamesReplica(const std::vector<PlacedMember>& members, const std::string& replica_id) {
+  return std::any_of(members.begin(), members.end(), [&replica_id](const auto& placed) {
+    return placed.member.replica_id() == replica_id;
+  });
+}
+
+PlacedMember Unnamed(const NodeAnswer& node, const v1::Replica& replica) {
+  PlacedMember placed{{}, node.name, replica};
+  placed.member.set_pool_id(replica.pool_id());
+  placed.member.set_replica_id(replica.replica_id());
+  placed.member.set_witness(replica.witness());
+  return placed;
+}
+
+// The members of the segment's configuration, where their replicas are among the answers.
+void PlaceMembers(const std::vector<NodeAnswer>& nodes, const VolumeView& view,
+                  SegmentView* segment) {
+  for (const auto* list :
+       {&segment->configuration.members(), &segment->configuration.predecessor()}) {
+    for (const v1::Member& member : *list) {
+      if (NamesReplica(segment->members, member.replica_id())) continue;
+      segment->members.push_back({member, "", std::nullopt});
+    }
   }
-  for (const v1::Member& member : members) view->members.push_back({member, "", std::nullopt});
   for (const NodeAnswer& node : nodes) {
-    for (PlacedMember& placed : view->members) {
+    for (PlacedMember& placed : segment->members) {
       // A node is known by its pool even when the replica is gone from it.
       for (const v1::Pool& pool : node.node.pools()) {
         if (pool.id() == placed.member.pool_id()) placed.node = node.name;
       }
     }
     for (const v1::Replica& replica : node.replicas) {
-      if (replica.volume_id() != view->volume_id || replica.segment() != 0) continue;
-      const auto found =
-          std::find_if(view->members.begin(), view->members.end(), [&replica](const auto& placed) {
-            return placed.member.replica_id() == replica.replica_id();
-          });
-      if (found != view->members.end()) {
+      if (replica.volume_id() != view.volume_id || replica.segment() != segment->segment) continue;
+      const auto found = std::find_if(segment->members.begin(), segment->members.end(),
+                                      [&replica](const auto& placed) {
+                                        return placed.member.replica_id() == replica.replica_id();
+                                      });
+      if (found != segment->members.end()) {
         found->replica = replica;
-        continue;
+      } else {
+        segment->leftovers.push_back(Unnamed(node, replica));
       }
-      v1::Member member;
-      member.set_pool_id(replica.pool_id());
-      member.set_replica_id(replica.replica_id());
-      member.set_witness(replica.witness());
-      view->leftovers.push_back({member, node.name, replica});
     }
   }
+}
+
+// The segment's highest configuration, by its replicas and by the engine that serves it.
+SegmentView FindSegment(const std::vector<NodeAnswer>& nodes, const VolumeView& view,
+                        std::uint32_t number) {
+  SegmentView segment;
+  segment.segment = number;
+  const auto take = [&segment](const v1::Configuration& configuration) {
+    segment.forced_attachment =
+        std::max(segment.forced_attachment, configuration.forced_attachment());
+    if (segment.configuration.members().empty() || Older(segment.configuration, configuration)) {
+      segment.configuration = configuration;
+    }
+  };
+  for (const NodeAnswer& node : nodes) {
+    for (const v1::Replica& replica : node.replicas) {
+      if (replica.volume_id() != view.volume_id || replica.segment() != number) continue;
+      segment.forced_attachment =
+          std::max(segment.forced_attachment, replica.succeeded_by_attachment());
+      if (replica.has_configuration()) take(replica.configuration());
+    }
+  }
+  // The engine accepted this configuration before its members did.
+  if (!view.serving_node.empty()) {
+    for (const v1::SegmentStatus& status : view.status->segments()) {
+      if (status.segment() == number) take(status.configuration());
+    }
+  }
+  PlaceMembers(nodes, view, &segment);
+  return segment;
 }
 
 void FindServing(const std::vector<NodeAnswer>& nodes, VolumeView* view) {
@@ -68,14 +107,14 @@ void FindServing(const std::vector<NodeAnswer>& nodes, VolumeView* view) {
   }
   if (serving != nullptr) {
     view->status = *serving;
-    // It accepted this configuration before its members did.
-    if (serving->segments_size() > 0 &&
-        Older(view->configuration, serving->segments(0).configuration())) {
-      view->configuration = serving->segments(0).configuration();
-    }
   } else if (resuming != nullptr) {
     view->status = *resuming;
   }
+}
+
+// "segment 2: ", when there are several.
+std::string SegmentPrefix(const VolumeView& volume, std::uint32_t segment) {
+  return volume.segments.size() > 1 ? absl::StrCat("segment ", segment, ": ") : "";
 }
 
 std::string NodeOrAddress(const PlacedMember& placed) {
@@ -105,8 +144,9 @@ std::string ExplainDetached(const VolumeView& volume) {
 }
 
 std::string WhereIs(const VolumeView& volume, const v1::Member& member) {
-  for (const PlacedMember& placed : volume.members) {
-    if (placed.member.replica_id() == member.replica_id()) return NodeOrAddress(placed);
+  for (const SegmentView& view : volume.segments) {
+    const PlacedMember* const placed = view.Find(member.replica_id());
+    if (placed != nullptr) return NodeOrAddress(*placed);
   }
   return member.address();
 }
@@ -150,13 +190,16 @@ std::string ExplainServing(const VolumeView& volume) {
   }
   for (const v1::SegmentStatus& segment : volume.status->segments()) {
     if (!segment.waiting_for().empty()) {
-      return absl::StrCat(begin, "; its I/O waits for ", segment.waiting_for(), SilentText(volume));
+      return absl::StrCat(begin, "; its I/O waits for ", SegmentPrefix(volume, segment.segment()),
+                          segment.waiting_for(), SilentText(volume));
     }
   }
   for (const v1::SegmentStatus& segment : volume.status->segments()) {
     const std::string degraded = ExplainDegraded(volume, segment);
     if (!degraded.empty()) {
-      return absl::StrCat(begin, " and served, but degraded: ", degraded, SilentText(volume));
+      return absl::StrCat(begin,
+                          " and served, but degraded: ", SegmentPrefix(volume, segment.segment()),
+                          degraded, SilentText(volume));
     }
     const std::string slow = ExplainSlow(volume, segment);
     if (!slow.empty()) return absl::StrCat(begin, " and served; ", slow, SilentText(volume));
@@ -170,14 +213,14 @@ std::string ExplainServing(const VolumeView& volume) {
 
 }  // namespace
 
-const PlacedMember* VolumeView::OnNode(const std::string& node) const {
+const PlacedMember* SegmentView::OnNode(const std::string& node) const {
   for (const PlacedMember& placed : members) {
     if (placed.node == node) return &placed;
   }
   return nullptr;
 }
 
-const PlacedMember* VolumeView::Find(const std::string& replica_id) const {
+const PlacedMember* SegmentView::Find(const std::string& replica_id) const {
   for (const auto* list : {&members, &leftovers}) {
     for (const PlacedMember& placed : *list) {
       if (placed.member.replica_id() == replica_id) return &placed;
@@ -186,10 +229,32 @@ const PlacedMember* VolumeView::Find(const std::string& replica_id) const {
   return nullptr;
 }
 
-std::size_t VolumeView::copies() const {
+std::size_t SegmentView::copies() const {
   return static_cast<std::size_t>(
       std::count_if(configuration.members().begin(), configuration.members().end(),
                     [](const v1::Member& member) { return !member.witness(); }));
+}
+
+std::size_t SegmentView::in_sync() const {
+  return static_cast<std::size_t>(std::count_if(
+      configuration.members().begin(), configuration.members().end(),
+      [](const v1::Member& member) { return member.state() == v1::MEMBER_STATE_IN_SYNC; }));
+}
+
+std::uint64_t VolumeView::size_bytes() const {
+  return (segments.size() - 1) * segment_bytes() + segments.back().configuration.size_bytes();
+}
+
+std::size_t VolumeView::copies() const {
+  std::size_t fewest = segments[0].copies();
+  for (const SegmentView& segment : segments) fewest = std::min(fewest, segment.copies());
+  return fewest;
+}
+
+std::size_t VolumeView::in_sync() const {
+  std::size_t fewest = segments[0].in_sync();
+  for (const SegmentView& segment : segments) fewest = std::min(fewest, segment.in_sync());
+  return fewest;
 }
 
 bool Older(const v1::Configuration& a, const v1::Configuration& b) {
@@ -203,7 +268,7 @@ absl::StatusOr<VolumeView> FindVolume(const std::vector<NodeAnswer>& nodes,
   for (const NodeAnswer& node : nodes) {
     if (!node.status.ok()) view.silent_nodes.push_back(node.name);
     for (const v1::Replica& replica : node.replicas) {
-      if (replica.volume() != name || replica.segment() != 0) continue;
+      if (replica.volume() != name) continue;
       if (!view.volume_id.empty() && view.volume_id != replica.volume_id()) {
         return absl::FailedPreconditionError(absl::StrCat(
             "there are two volumes of the name '", name, "', with the ids ", view.volume_id,
@@ -211,13 +276,9 @@ absl::StatusOr<VolumeView> FindVolume(const std::vector<NodeAnswer>& nodes,
       }
       view.volume_id = replica.volume_id();
       view.promised = std::max(view.promised, replica.promised_attachment());
-      view.forced_attachment = std::max({view.forced_attachment, replica.succeeded_by_attachment(),
-                                         replica.configuration().forced_attachment()});
-      if (replica.in_session()) view.session_nodes.push_back(node.name);
-      if (replica.has_configuration() && (view.configuration.members().empty() ||
-                                          Older(view.configuration, replica.configuration()))) {
-        view.configuration = replica.configuration();
-      }
+      const bool listed = std::find(view.session_nodes.begin(), view.session_nodes.end(),
+                                    node.name) != view.session_nodes.end();
+      if (replica.in_session() && !listed) view.session_nodes.push_back(node.name);
     }
   }
   if (view.volume_id.empty()) {
@@ -225,7 +286,22 @@ absl::StatusOr<VolumeView> FindVolume(const std::vector<NodeAnswer>& nodes,
         absl::StrCat("no node has a replica of a volume '", name, "'", SilentText(view)));
   }
   FindServing(nodes, &view);
-  PlaceMembers(nodes, &view);
+  view.segments.push_back(FindSegment(nodes, view, 0));
+  std::uint32_t count = view.segments[0].configuration.segment_count();
+  for (const NodeAnswer& node : nodes) {
+    if (!view.segments[0].configuration.members().empty()) break;
+    // Nobody says how many there are: as many as there are traces of.
+    for (const v1::Replica& replica : node.replicas) {
+      if (replica.volume() == name) count = std::max(count, replica.segment() + 1);
+    }
+  }
+  for (std::uint32_t i = 1; i < count; ++i) view.segments.push_back(FindSegment(nodes, view, i));
+  for (const NodeAnswer& node : nodes) {
+    for (const v1::Replica& replica : node.replicas) {
+      const bool further = replica.segment() > 0 && replica.segment() >= count;
+      if (replica.volume() == name && further) view.strays.push_back(Unnamed(node, replica));
+    }
+  }
   return view;
 }
 
@@ -238,18 +314,31 @@ std::vector<std::string> VolumeNames(const std::vector<NodeAnswer>& nodes) {
 }
 
 absl::Status CheckReachable(const VolumeView& volume) {
-  if (volume.forced_attachment > volume.configuration.forced_attachment()) {
+  for (const SegmentView& segment : volume.segments) {
+    const absl::Status status = CheckReachable(volume, segment);
+    if (status.ok()) continue;
+    return absl::Status(status.code(), absl::StrCat(SegmentPrefix(volume, segment.segment),
+                                                    std::string(status.message())));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckReachable(const VolumeView& volume, const SegmentView& segment) {
+  if (segment.configuration.members().empty()) {
     return absl::UnavailableError(
-        absl::StrCat("an operator went on from one copy (attachment ", volume.forced_attachment,
+        absl::StrCat("no replica of it with a readable record answers", SilentText(volume)));
+  }
+  if (segment.forced_attachment > segment.configuration.forced_attachment()) {
+    return absl::UnavailableError(
+        absl::StrCat("an operator went on from one copy (attachment ", segment.forced_attachment,
                      "), and no member of that answers", SilentText(volume)));
   }
-  const auto answers = [&volume](const v1::Member& member) {
-    return std::any_of(volume.members.begin(), volume.members.end(), [&](const auto& placed) {
-      return placed.member.replica_id() == member.replica_id() && placed.replica &&
-             placed.replica->has_configuration();
-    });
+  const auto answers = [&segment](const v1::Member& member) {
+    const PlacedMember* const placed = segment.Find(member.replica_id());
+    return placed != nullptr && placed->replica && placed->replica->has_configuration();
   };
-  for (const auto* set : {&volume.configuration.members(), &volume.configuration.predecessor()}) {
+  const v1::Configuration& configuration = segment.configuration;
+  for (const auto* set : {&configuration.members(), &configuration.predecessor()}) {
     int count = 0, in_sync = 0;
     for (const v1::Member& member : *set) {
       if (!answers(member)) continue;
@@ -263,7 +352,7 @@ absl::Status CheckReachable(const VolumeView& volume) {
                                                  " members answer, and a majority of ", needed,
                                                  " is needed", SilentText(volume)));
     }
-    if (in_sync == 0 && set == &volume.configuration.members()) {
+    if (in_sync == 0 && set == &configuration.members()) {
       return absl::UnavailableError(absl::StrCat(
           "none of the members that answer has everything that was written", SilentText(volume)));
     }
@@ -282,18 +371,19 @@ absl::Status CheckUnused(const VolumeView& volume) {
       " are in a session of an engine", SilentText(volume)));
 }
 
-bool Quarantined(const VolumeView& volume, const v1::Replica& replica) {
+bool Quarantined(const SegmentView& segment, const v1::Replica& replica) {
   if (replica.succeeded_by_attachment() != 0) return true;
   return replica.has_configuration() &&
-         replica.configuration().forced_attachment() < volume.forced_attachment;
+         replica.configuration().forced_attachment() < segment.forced_attachment;
 }
 
-std::string ExplainForce(const VolumeView& volume, const PlacedMember& placed) {
+std::string ExplainForce(const VolumeView& volume, const SegmentView& segment,
+                         const PlacedMember& placed) {
   const std::string& id = placed.member.replica_id();
   std::string has =
       "it is of a history that an operator has left, and lacks every write of the other";
   std::vector<std::string> others;
-  for (const PlacedMember& member : volume.members) {
+  for (const PlacedMember& member : segment.members) {
     if (member.member.replica_id() != id) {
       others.push_back(NodeOrAddress(member));
     } else if (member.member.state() == v1::MEMBER_STATE_IN_SYNC) {

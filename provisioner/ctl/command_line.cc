@@ -60,6 +60,7 @@ template <typename Command>
 void OnCluster(Run* run, Command command) {
   const absl::StatusOr<Cluster> cluster = MakeCluster(*run);
   run->cluster.name = run->volume.name;
+  run->cluster.source = run->volume.source;
   run->cluster.size_bytes = run->volume.size_bytes;
   run->cluster.read_only = run->volume.read_only;
   run->cluster.min_in_sync = run->volume.min_in_sync;
@@ -172,10 +173,13 @@ void AddSnapshotCommands(CLI::App* volume, Run* run) {
   clone->add_option("--size", arguments.size_bytes, "Its size, if it is to be larger")
       ->transform(kSize);
   clone->callback([run] {
-    run->status = UsesNodes(*run) ? absl::UnimplementedError(
-                                        "volumes with copies on several nodes cannot be "
-                                        "cloned yet; name one daemon with --socket")
-                                  : CloneVolume(run->settings, run->volume, run->out);
+    if (!UsesNodes(*run)) {
+      run->status = CloneVolume(run->settings, run->volume, run->out);
+      return;
+    }
+    OnCluster(run, [run](const Cluster& cluster) {
+      return CloneOnNodes(cluster, run->cluster, run->settings.output, run->out);
+    });
   });
 }
 
@@ -197,8 +201,14 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
                    "Writes wait while fewer copies have everything (2 with three copies or more, "
                    "else 1)")
       ->check(CLI::Range(std::size_t{1}, kCopiesMax));
+  create
+      ->add_option("--segment-size", run->cluster.segment_bytes,
+                   "In segments of this size, each with copies of its own; without it, only a "
+                   "volume larger than the pools has several")
+      ->transform(kSize);
   create->callback([run, create] {
-    const bool plain = create->count("--replicas") == 0 && create->count("--min-in-sync") == 0;
+    const bool plain = create->count("--replicas") == 0 && create->count("--min-in-sync") == 0 &&
+                       create->count("--segment-size") == 0;
     if (!UsesNodes(*run) && plain) {
       run->status = CreateVolume(run->settings, run->volume, run->out);
     } else if (!run->volume.pool.empty()) {
@@ -232,7 +242,13 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
   CLI::App* grow = AddNamed(volume, "grow", "Make a volume larger", run);
   grow->add_option("--size", arguments.size_bytes, "Its new size")->transform(kSize)->required();
   grow->callback([run] {
-    OnServingNode(run, [run] { return GrowVolume(run->settings, run->volume, run->out); });
+    if (!UsesNodes(*run)) {
+      run->status = GrowVolume(run->settings, run->volume, run->out);
+      return;
+    }
+    OnCluster(run, [run](const Cluster& cluster) {
+      return GrowOnNodes(cluster, run->cluster, run->settings.output, run->out);
+    });
   });
 
   CLI::App* set = AddNamed(volume, "set", "Change how an attached volume behaves", run);
@@ -252,7 +268,7 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
   CLI::Option* from = attach->add_option(
       "--force-from", run->cluster.force_from,
       "Without a majority: go on from this REPLICA (see `volume status`) alone. What it lacks is "
-      "lost, and the other copies are left behind");
+      "lost, and the other copies are left behind. Repeated, one for each segment");
   from->needs(on);
   attach
       ->add_flag("--yes-lose-newer-writes", run->cluster.lose_newer_writes,
@@ -294,6 +310,11 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
   });
 }
 
+void AddSegmentOption(CLI::App* app, Run* run) {
+  app->add_option("--segment", run->cluster.segment,
+                  "Of this segment only; without it, of all that it concerns");
+}
+
 void AddReplicaCommands(CLI::App* app, Run* run) {
   AddNamed(app, "why", "What a volume waits for, in a sentence (with --node)", run)
       ->callback([run] {
@@ -305,12 +326,14 @@ void AddReplicaCommands(CLI::App* app, Run* run) {
   replica->require_subcommand(1);
   CLI::App* add = AddNamed(replica, "add", "Make a further copy; copying goes on behind", run);
   add->add_option("--on", run->cluster.on, "The node that is to have it")->required();
+  AddSegmentOption(add, run);
   add->callback([run] {
     OnCluster(run,
               [run](const Cluster& cluster) { return AddReplicaOnNode(cluster, run->cluster); });
   });
   CLI::App* remove = AddNamed(replica, "remove", "Give up a copy, and delete it", run);
   remove->add_option("--on", run->cluster.on, "The node that has it")->required();
+  AddSegmentOption(remove, run);
   remove->callback([run] {
     OnCluster(run, [run](const Cluster& cluster) {
       return RemoveReplicaFromNode(cluster, run->cluster);
@@ -320,6 +343,7 @@ void AddReplicaCommands(CLI::App* app, Run* run) {
       AddNamed(replica, "replace", "Move a copy: add, wait until it has everything, remove", run);
   replace->add_option("--from", run->cluster.from, "The node that has it; may be dead")->required();
   replace->add_option("--to", run->cluster.to, "The node that is to have it")->required();
+  AddSegmentOption(replace, run);
   replace->callback([run] {
     OnCluster(run, [run](const Cluster& cluster) {
       return ReplaceReplica(cluster, run->cluster, run->settings.output, run->out);

@@ -1,6 +1,7 @@
 #include "provisioner/ctl/placement.h"
 
 #include <algorithm>
+#include <bit>
 #include <tuple>
 #include <utility>
 
@@ -20,8 +21,9 @@ absl::StatusOr<Place> PlaceOn(const NodeAnswer& node, bool remote) {
   for (const v1::Pool& pool : node.node.pools()) {
     if (!pool.error().empty() || pool.id().empty()) continue;
     if (best && pool.free_bytes() <= best->free_bytes) continue;
-    best = Place{node.name, pool.id(), pool.incarnation(), node.node.data_address(),
-                 pool.free_bytes()};
+    best = Place{node.name,          pool.id(),
+                 pool.incarnation(), node.node.data_address(),
+                 pool.free_bytes(),  pool.capacity_bytes()};
   }
   if (best) return *std::move(best);
   return absl::FailedPreconditionError(absl::StrCat("node ", node.name, " has no healthy pool"));
@@ -58,13 +60,53 @@ absl::StatusOr<Placement> ChoosePlaces(const std::vector<NodeAnswer>& nodes, std
   return placement;
 }
 
-std::optional<Place> WitnessPlace(const std::vector<NodeAnswer>& nodes, const VolumeView& volume,
+absl::StatusOr<std::vector<Placement>> PlaceSegments(std::vector<NodeAnswer> nodes,
+                                                     std::size_t copies,
+                                                     const std::vector<std::uint64_t>& sizes) {
+  std::vector<Placement> placements;
+  for (const std::uint64_t size_bytes : sizes) {
+    absl::StatusOr<Placement> placement = ChoosePlaces(nodes, copies);
+    if (!placement.ok()) return placement.status();
+    for (const Place& place : placement->copies) {
+      for (NodeAnswer& node : nodes) {
+        for (v1::Pool& pool : *node.node.mutable_pools()) {
+          if (pool.id() != place.pool_id) continue;
+          pool.set_free_bytes(pool.free_bytes() - std::min(pool.free_bytes(), size_bytes));
+        }
+      }
+    }
+    placements.push_back(*std::move(placement));
+  }
+  return placements;
+}
+
+std::vector<std::uint64_t> SegmentSizes(std::uint64_t size_bytes, std::uint64_t segment_bytes) {
+  std::vector<std::uint64_t> sizes;
+  while (segment_bytes != 0 && size_bytes > segment_bytes) {
+    sizes.push_back(segment_bytes);
+    size_bytes -= segment_bytes;
+  }
+  sizes.push_back(size_bytes);
+  return sizes;
+}
+
+std::uint64_t ChooseSegmentBytes(const Placement& placement, std::uint64_t size_bytes) {
+  std::uint64_t smallest_bytes = UINT64_MAX;
+  for (const Place& place : placement.copies) {
+    smallest_bytes = std::min(smallest_bytes, place.capacity_bytes);
+  }
+  if (size_bytes <= smallest_bytes) return 0;
+  constexpr std::uint64_t kSegmentsPerPool = 4;
+  return std::max(std::bit_floor(smallest_bytes / kSegmentsPerPool), kSegmentUnitBytes);
+}
+
+std::optional<Place> WitnessPlace(const std::vector<NodeAnswer>& nodes, const SegmentView& segment,
                                   const std::string& but_not) {
   std::optional<Place> best;
   for (const NodeAnswer& node : nodes) {
-    if (node.name == but_not || volume.OnNode(node.name) != nullptr) continue;
+    if (node.name == but_not || segment.OnNode(node.name) != nullptr) continue;
     const bool has_leftover =
-        std::any_of(volume.leftovers.begin(), volume.leftovers.end(),
+        std::any_of(segment.leftovers.begin(), segment.leftovers.end(),
                     [&node](const PlacedMember& left) { return left.node == node.name; });
     absl::StatusOr<Place> place = PlaceOn(node, /*remote=*/true);
     if (has_leftover || !place.ok()) continue;

@@ -22,18 +22,37 @@ absl::StatusOr<VolumeView> AttachedVolume(const Cluster& cluster, const std::str
       absl::StrCat("members change while the volume is attached, and ", Explain(*volume)));
 }
 
-const PlacedMember* WitnessOf(const VolumeView& volume) {
-  for (const PlacedMember& placed : volume.members) {
+// The attached volume, and one segment of it.
+struct Found {
+  VolumeView volume;
+  SegmentView segment;
+};
+
+absl::StatusOr<Found> AttachedSegment(const Cluster& cluster, const std::string& name,
+                                      std::uint32_t number) {
+  absl::StatusOr<VolumeView> volume = AttachedVolume(cluster, name);
+  if (!volume.ok()) return volume.status();
+  if (number >= volume->segments.size()) {
+    return absl::NotFoundError(absl::StrCat("volume '", name, "' has ", volume->segments.size(),
+                                            " segments, and none of number ", number));
+  }
+  SegmentView segment = volume->segments[number];
+  return Found{*std::move(volume), std::move(segment)};
+}
+
+const PlacedMember* WitnessOf(const SegmentView& segment) {
+  for (const PlacedMember& placed : segment.members) {
     if (placed.member.witness()) return &placed;
   }
   return nullptr;
 }
 
 // The member on the node; one that does not answer is known by being the only one not found.
-absl::StatusOr<PlacedMember> MemberOn(const VolumeView& volume, const std::string& node) {
-  if (const PlacedMember* placed = volume.OnNode(node); placed != nullptr) return *placed;
+absl::StatusOr<PlacedMember> MemberOn(const Found& found, const std::string& node) {
+  const auto& [volume, segment] = found;
+  if (const PlacedMember* placed = segment.OnNode(node); placed != nullptr) return *placed;
   std::vector<PlacedMember> lost;
-  for (const PlacedMember& placed : volume.members) {
+  for (const PlacedMember& placed : segment.members) {
     if (placed.node.empty()) lost.push_back(placed);
   }
   const bool silent = std::find(volume.silent_nodes.begin(), volume.silent_nodes.end(), node) !=
@@ -48,27 +67,31 @@ absl::StatusOr<PlacedMember> MemberOn(const VolumeView& volume, const std::strin
       absl::StrCat("node ", node, " has no member of volume '", volume.name, "'"));
 }
 
-const PlacedMember* LeftoverOn(const VolumeView& volume, const std::string& node) {
-  for (const PlacedMember& placed : volume.leftovers) {
+const PlacedMember* LeftoverOn(const SegmentView& segment, const std::string& node) {
+  for (const PlacedMember& placed : segment.leftovers) {
     if (placed.node == node) return &placed;
   }
   return nullptr;
 }
 
 // Makes the replica, with the members that there are as what it knows of the volume.
-absl::Status MakeReplica(const Cluster& cluster, const VolumeView& volume, const std::string& node,
+absl::Status MakeReplica(const Cluster& cluster, const Found& found, const std::string& node,
                          const v1::Member& member) {
   const absl::StatusOr<std::unique_ptr<Client>> client = cluster.To(node);
   if (!client.ok()) return client.status();
+  const v1::Configuration& configuration = found.segment.configuration;
   v1::CreateReplicaRequest request;
-  request.set_volume_id(volume.volume_id);
-  request.set_volume(volume.name);
+  request.set_volume_id(found.volume.volume_id);
+  request.set_volume(found.volume.name);
+  request.set_segment(found.segment.segment);
   request.set_replica_id(member.replica_id());
   request.set_pool(member.pool_id());
-  request.set_size_bytes(volume.configuration.size_bytes());
+  request.set_size_bytes(configuration.size_bytes());
   request.set_witness(member.witness());
-  *request.mutable_members() = volume.configuration.members();
-  request.set_min_in_sync(volume.configuration.min_in_sync());
+  *request.mutable_members() = configuration.members();
+  request.set_min_in_sync(configuration.min_in_sync());
+  request.set_segment_count(configuration.segment_count());
+  request.set_segment_bytes(configuration.segment_bytes());
   return (*client)->CreateReplica(request).status();
 }
 
@@ -82,67 +105,75 @@ absl::Status DeleteReplicaOn(const Cluster& cluster, const PlacedMember& placed)
   return (*client)->DeleteReplica(request).status();
 }
 
-absl::Status AddMember(const Cluster& cluster, const VolumeView& volume, const v1::Member& member,
+absl::Status AddMember(const Cluster& cluster, const Found& found, const v1::Member& member,
                        const v1::Member* witness) {
-  const absl::StatusOr<std::unique_ptr<Client>> client = cluster.To(volume.serving_node);
+  const absl::StatusOr<std::unique_ptr<Client>> client = cluster.To(found.volume.serving_node);
   if (!client.ok()) return client.status();
   v1::AddReplicaRequest request;
-  request.set_volume(volume.name);
+  request.set_volume(found.volume.name);
+  request.set_segment(found.segment.segment);
   *request.mutable_member() = member;
   if (witness != nullptr) *request.mutable_witness() = *witness;
   return (*client)->AddReplica(request).status();
 }
 
 // `witness` goes with it when it is a member, and else comes.
-absl::Status RemoveMember(const Cluster& cluster, const VolumeView& volume,
-                          const v1::Member& member, const v1::Member* witness) {
-  const absl::StatusOr<std::unique_ptr<Client>> client = cluster.To(volume.serving_node);
+absl::Status RemoveMember(const Cluster& cluster, const Found& found, const v1::Member& member,
+                          const v1::Member* witness) {
+  const absl::StatusOr<std::unique_ptr<Client>> client = cluster.To(found.volume.serving_node);
   if (!client.ok()) return client.status();
   v1::RemoveReplicaRequest request;
-  request.set_volume(volume.name);
+  request.set_volume(found.volume.name);
+  request.set_segment(found.segment.segment);
   request.set_replica_id(member.replica_id());
   if (witness != nullptr) *request.mutable_witness() = *witness;
   return (*client)->RemoveReplica(request).status();
 }
 
 // Removes the witness, and what it keeps.
-absl::Status DropWitness(const Cluster& cluster, const VolumeView& volume,
-                         const PlacedMember& witness) {
-  if (absl::Status gone = RemoveMember(cluster, volume, witness.member, nullptr); !gone.ok()) {
+absl::Status DropWitness(const Cluster& cluster, const Found& found, const PlacedMember& witness) {
+  if (absl::Status gone = RemoveMember(cluster, found, witness.member, nullptr); !gone.ok()) {
     return gone;
   }
   return DeleteReplicaOn(cluster, witness);
 }
 
-// A witness's replica on a node that has nothing of the volume, and is not `but_not`; nothing when
+// A witness's replica on a node that has nothing of the segment, and is not `but_not`; nothing when
 // there is no such node.
 absl::StatusOr<std::optional<v1::Member>> MakeWitness(const Cluster& cluster,
-                                                      const std::string& name,
+                                                      const std::string& name, std::uint32_t number,
                                                       const std::string& but_not) {
-  const std::vector<NodeAnswer> nodes = cluster.Ask(name);
-  const absl::StatusOr<VolumeView> volume = FindVolume(nodes, name);
-  if (!volume.ok()) return volume.status();
-  const std::optional<Place> where = WitnessPlace(nodes, *volume, but_not);
+  const absl::StatusOr<Found> found = AttachedSegment(cluster, name, number);
+  if (!found.ok()) return found.status();
+  const std::optional<Place> where = WitnessPlace(cluster.Ask(name), found->segment, but_not);
   if (!where) return std::optional<v1::Member>();
   v1::Member witness = MemberAt(*where, RandomId(), /*witness=*/true);
-  const absl::Status made = MakeReplica(cluster, *volume, where->node, witness);
+  const absl::Status made = MakeReplica(cluster, *found, where->node, witness);
   if (!made.ok()) return made;
   return std::optional<v1::Member>(std::move(witness));
 }
 
+absl::StatusOr<Place> PlaceOnNode(const Cluster& cluster, const std::string& name,
+                                  const std::string& node) {
+  for (const NodeAnswer& one : cluster.Ask(name)) {
+    if (one.name == node) return PlaceOn(one, /*remote=*/true);
+  }
+  return cluster.SocketOf(node).status();  // which is that there is no such node
+}
+
 // Adds a copy on `node`. `balance`: the witness follows the number of copies; otherwise only a
 // single copy gets one beside it (R13).
-absl::Status AddCopy(const Cluster& cluster, const std::string& name, const std::string& node,
-                     bool balance) {
-  absl::StatusOr<VolumeView> volume = AttachedVolume(cluster, name);
-  if (!volume.ok()) return volume.status();
-  const PlacedMember* present = volume->OnNode(node);
+absl::Status AddCopy(const Cluster& cluster, const std::string& name, std::uint32_t number,
+                     const std::string& node, bool balance) {
+  absl::StatusOr<Found> found = AttachedSegment(cluster, name, number);
+  if (!found.ok()) return found.status();
+  const PlacedMember* present = found->segment.OnNode(node);
   if (present != nullptr && !present->member.witness()) return absl::OkStatus();
-  if (volume->copies() >= kCopiesMax && balance) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("volume '", name, "' has ", volume->copies(), " copies, which is the most"));
+  if (found->segment.copies() >= kCopiesMax && balance) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "volume '", name, "' has ", found->segment.copies(), " copies, which is the most"));
   }
-  if (LeftoverOn(*volume, node) != nullptr) {
+  if (LeftoverOn(found->segment, node) != nullptr) {
     return absl::FailedPreconditionError(
         absl::StrCat("node ", node, " still has a replica of volume '", name,
                      "' that is no member any more; delete it with `keelctl replica remove ", name,
@@ -151,34 +182,27 @@ absl::Status AddCopy(const Cluster& cluster, const std::string& name, const std:
   if (present != nullptr) {
     // The copy takes the witness's place: two votes on one node would be one failure.
     const PlacedMember witness = *present;
-    if (absl::Status gone = DropWitness(cluster, *volume, witness); !gone.ok()) return gone;
-    volume = AttachedVolume(cluster, name);
-    if (!volume.ok()) return volume.status();
-  }
-  const std::vector<NodeAnswer> nodes = cluster.Ask(name);
-  std::optional<Place> place;
-  for (const NodeAnswer& one : nodes) {
-    if (one.name != node) continue;
-    absl::StatusOr<Place> found = PlaceOn(one, /*remote=*/true);
+    if (absl::Status gone = DropWitness(cluster, *found, witness); !gone.ok()) return gone;
+    found = AttachedSegment(cluster, name, number);
     if (!found.ok()) return found.status();
-    place = *std::move(found);
   }
-  if (!place) return cluster.SocketOf(node).status();  // which is that there is no such node
+  const absl::StatusOr<Place> place = PlaceOnNode(cluster, name, node);
+  if (!place.ok()) return place.status();
   const v1::Member member = MemberAt(*place, RandomId(), /*witness=*/false);
-  if (absl::Status made = MakeReplica(cluster, *volume, node, member); !made.ok()) return made;
-  const bool even = (volume->copies() + 1) % 2 == 0;
-  const PlacedMember* const old_witness = WitnessOf(*volume);
+  if (absl::Status made = MakeReplica(cluster, *found, node, member); !made.ok()) return made;
+  const bool even = (found->segment.copies() + 1) % 2 == 0;
+  const PlacedMember* const old_witness = WitnessOf(found->segment);
   std::optional<v1::Member> witness;
   std::optional<PlacedMember> dropped;
   if (old_witness != nullptr && !even && balance) {
     dropped = *old_witness;
     witness = old_witness->member;
-  } else if (old_witness == nullptr && even && (balance || volume->copies() == 1)) {
-    const absl::StatusOr<std::optional<v1::Member>> made = MakeWitness(cluster, name, node);
+  } else if (old_witness == nullptr && even && (balance || found->segment.copies() == 1)) {
+    const absl::StatusOr<std::optional<v1::Member>> made = MakeWitness(cluster, name, number, node);
     if (!made.ok()) return made.status();
     witness = *made;
   }
-  if (absl::Status added = AddMember(cluster, *volume, member, witness ? &*witness : nullptr);
+  if (absl::Status added = AddMember(cluster, *found, member, witness ? &*witness : nullptr);
       !added.ok()) {
     return added;
   }
@@ -187,58 +211,61 @@ absl::Status AddCopy(const Cluster& cluster, const std::string& name, const std:
 
 // Removes the copy on `node`. `balance`: the witness follows the number of copies; otherwise it
 // goes with the last but one.
-absl::Status RemoveCopy(const Cluster& cluster, const std::string& name, const std::string& node,
-                        bool balance) {
-  absl::StatusOr<VolumeView> volume = AttachedVolume(cluster, name);
-  if (!volume.ok()) return volume.status();
-  const PlacedMember* const leftover = LeftoverOn(*volume, node);
-  if (leftover != nullptr && volume->OnNode(node) == nullptr) {
+absl::Status RemoveCopy(const Cluster& cluster, const std::string& name, std::uint32_t number,
+                        const std::string& node, bool balance) {
+  const absl::StatusOr<Found> found = AttachedSegment(cluster, name, number);
+  if (!found.ok()) return found.status();
+  const SegmentView& segment = found->segment;
+  const PlacedMember* const leftover = LeftoverOn(segment, node);
+  if (leftover != nullptr && segment.OnNode(node) == nullptr) {
     return DeleteReplicaOn(cluster, *leftover);
   }
-  const absl::StatusOr<PlacedMember> leaving = MemberOn(*volume, node);
+  const absl::StatusOr<PlacedMember> leaving = MemberOn(*found, node);
   if (!leaving.ok()) return leaving.status();
-  const PlacedMember* const witness = WitnessOf(*volume);
-  const std::size_t left = volume->copies() - 1;
+  const PlacedMember* const witness = WitnessOf(segment);
+  const std::size_t left = segment.copies() - 1;
   const bool copy_goes = !leaving->member.witness();
   const bool drops = witness != nullptr && copy_goes && left % 2 == 1 && (balance || left == 1);
   // An even number of copies needs a witness, where there is a further node for it.
   const bool needs = witness == nullptr && copy_goes && left % 2 == 0 && left > 0 && balance;
   std::optional<v1::Member> added;
   if (needs) {
-    const absl::StatusOr<std::optional<v1::Member>> made = MakeWitness(cluster, name, "");
+    const absl::StatusOr<std::optional<v1::Member>> made = MakeWitness(cluster, name, number, "");
     if (!made.ok()) return made.status();
     added = *made;
   }
   const v1::Member* const beside = drops ? &witness->member : added ? &*added : nullptr;
-  if (absl::Status gone = RemoveMember(cluster, *volume, leaving->member, beside); !gone.ok()) {
+  if (absl::Status gone = RemoveMember(cluster, *found, leaving->member, beside); !gone.ok()) {
     return gone;
   }
   if (absl::Status gone = DeleteReplicaOn(cluster, *leaving); !gone.ok()) return gone;
   if (drops) return DeleteReplicaOn(cluster, *witness);
   if (!needs || added) return absl::OkStatus();
   // The only node for it is the one that the copy has left.
-  const absl::StatusOr<std::optional<v1::Member>> made = MakeWitness(cluster, name, "");
+  const absl::StatusOr<std::optional<v1::Member>> made = MakeWitness(cluster, name, number, "");
   if (!made.ok() || !*made) return made.status();
-  return AddMember(cluster, *volume, **made, nullptr);
+  return AddMember(cluster, *found, **made, nullptr);
 }
 
-// Until the copy on `node` has everything. Prints when something changed.
-absl::Status WaitInSync(const Cluster& cluster, const std::string& name, const std::string& node,
-                        Output output, std::ostream* out) {
+// Until the segment's copy on `node` has everything. Prints when something changed.
+absl::Status WaitInSync(const Cluster& cluster, const std::string& name, std::uint32_t number,
+                        const std::string& node, Output output, std::ostream* out) {
   std::string last;
   while (true) {
-    const absl::StatusOr<VolumeView> volume = AttachedVolume(cluster, name);
-    if (!volume.ok()) return volume.status();
-    const PlacedMember* placed = volume->OnNode(node);
+    const absl::StatusOr<Found> found = AttachedSegment(cluster, name, number);
+    if (!found.ok()) return found.status();
+    const PlacedMember* placed = found->segment.OnNode(node);
     if (placed == nullptr) {
       return absl::FailedPreconditionError(
           absl::StrCat("the copy on node ", node, " is no member any more"));
     }
     std::string progress;
-    for (const v1::MemberStatus& member : volume->status->segments(0).members()) {
-      if (member.member().replica_id() != placed->member.replica_id()) continue;
-      if (member.member().state() == v1::MEMBER_STATE_IN_SYNC) return absl::OkStatus();
-      progress = FormatProgress(node, member);
+    for (const v1::SegmentStatus& segment : found->volume.status->segments()) {
+      for (const v1::MemberStatus& member : segment.members()) {
+        if (member.member().replica_id() != placed->member.replica_id()) continue;
+        if (member.member().state() == v1::MEMBER_STATE_IN_SYNC) return absl::OkStatus();
+        progress = FormatProgress(node, member);
+      }
     }
     if (output == Output::kTable && progress != last) *out << progress << std::endl;
     last = progress;
@@ -246,37 +273,67 @@ absl::Status WaitInSync(const Cluster& cluster, const std::string& name, const s
   }
 }
 
+absl::Status ReplaceCopy(const Cluster& cluster, const ClusterArguments& arguments,
+                         std::uint32_t number, Output output, std::ostream* out) {
+  const std::string& name = arguments.name;
+  const absl::StatusOr<Found> found = AttachedSegment(cluster, name, number);
+  if (!found.ok()) return found.status();
+  const absl::StatusOr<PlacedMember> leaving = MemberOn(*found, arguments.from);
+  if (!leaving.ok()) return leaving.status();
+  if (leaving->member.witness()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "node ", arguments.from, " has the witness of volume '", name, "', not a copy"));
+  }
+  const PlacedMember* taken = found->segment.OnNode(arguments.to);
+  if (taken != nullptr && taken->member.witness()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("node ", arguments.to, " has the witness of volume '", name,
+                     "'; a copy there would give one node two votes"));
+  }
+  absl::Status status = AddCopy(cluster, name, number, arguments.to, /*balance=*/false);
+  if (!status.ok()) return status;
+  status = WaitInSync(cluster, name, number, arguments.to, output, out);
+  if (!status.ok()) return status;
+  return RemoveCopy(cluster, name, number, arguments.from, /*balance=*/false);
+}
+
+// Calls `change` for the segment that is named, or for all. NOT_FOUND of some of all means that
+// they have nothing there.
+template <typename Change>
+absl::Status ForSegments(const Cluster& cluster, const ClusterArguments& arguments, Change change) {
+  if (arguments.segment) return change(*arguments.segment);
+  const absl::StatusOr<VolumeView> volume = AttachedVolume(cluster, arguments.name);
+  if (!volume.ok()) return volume.status();
+  absl::Status nothing;
+  bool any = false;
+  for (const SegmentView& segment : volume->segments) {
+    const absl::Status status = change(segment.segment);
+    if (!status.ok() && !absl::IsNotFound(status)) return status;
+    any = any || status.ok();
+    if (!status.ok()) nothing = status;
+  }
+  return any ? absl::OkStatus() : nothing;
+}
+
 }  // namespace
 
 absl::Status AddReplicaOnNode(const Cluster& cluster, const ClusterArguments& arguments) {
-  return AddCopy(cluster, arguments.name, arguments.on, /*balance=*/true);
+  return ForSegments(cluster, arguments, [&](std::uint32_t segment) {
+    return AddCopy(cluster, arguments.name, segment, arguments.on, /*balance=*/true);
+  });
 }
 
 absl::Status RemoveReplicaFromNode(const Cluster& cluster, const ClusterArguments& arguments) {
-  return RemoveCopy(cluster, arguments.name, arguments.on, /*balance=*/true);
+  return ForSegments(cluster, arguments, [&](std::uint32_t segment) {
+    return RemoveCopy(cluster, arguments.name, segment, arguments.on, /*balance=*/true);
+  });
 }
 
 absl::Status ReplaceReplica(const Cluster& cluster, const ClusterArguments& arguments,
                             Output output, std::ostream* out) {
-  const absl::StatusOr<VolumeView> volume = AttachedVolume(cluster, arguments.name);
-  if (!volume.ok()) return volume.status();
-  const absl::StatusOr<PlacedMember> leaving = MemberOn(*volume, arguments.from);
-  if (!leaving.ok()) return leaving.status();
-  if (leaving->member.witness()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "node ", arguments.from, " has the witness of volume '", arguments.name, "', not a copy"));
-  }
-  const PlacedMember* taken = volume->OnNode(arguments.to);
-  if (taken != nullptr && taken->member.witness()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("node ", arguments.to, " has the witness of volume '", arguments.name,
-                     "'; a copy there would give one node two votes"));
-  }
-  absl::Status status = AddCopy(cluster, arguments.name, arguments.to, /*balance=*/false);
-  if (!status.ok()) return status;
-  status = WaitInSync(cluster, arguments.name, arguments.to, output, out);
-  if (!status.ok()) return status;
-  return RemoveCopy(cluster, arguments.name, arguments.from, /*balance=*/false);
+  return ForSegments(cluster, arguments, [&](std::uint32_t segment) {
+    return ReplaceCopy(cluster, arguments, segment, output, out);
+  });
 }
 
 }  // namespace keelson::ctl

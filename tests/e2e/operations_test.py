@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """What an operator does to volumes with copies on several nodes beyond their daily life, with real
-daemons: going on without a majority, and how many copies writes need."""
+daemons: going on without a majority, how many copies writes need, clones, and volumes of several
+segments."""
 
 import pathlib
 import sys
@@ -8,7 +9,7 @@ import sys
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1])]
 import harness  # noqa: E402
-from harness import GIB, expect, wait_until  # noqa: E402
+from harness import GIB, MIB, expect, wait_until  # noqa: E402
 from nbd_client import NbdClient  # noqa: E402
 
 BLOCK = 4096
@@ -22,7 +23,7 @@ def put(cluster, volume, node, offset, word):
 
 def get(cluster, volume, node, offset):
     with NbdClient(cluster[node].nbd_socket, volume) as client:
-        return client.read(offset, BLOCK).rstrip(b".").decode()
+        return client.read(offset, BLOCK).rstrip(b".\0").decode()
 
 
 def copies_of(cluster, volume):
@@ -101,6 +102,102 @@ def needs_fewer_copies_when_there_are_fewer(cluster):
     cluster.ctl("volume", "delete", "fewer")
 
 
+def clones_have_a_life_of_their_own(cluster):
+    """A snapshot of copies, one of which is gone, becomes a volume that outlives the first."""
+    cluster.create("parent", "32m", 3)
+    first, second, third = copies_of(cluster, "parent")
+    cluster.attach("parent", first)
+    put(cluster, "parent", first, 0, "then")
+    cluster.ctl("volume", "snapshot", "parent", "s")
+    put(cluster, "parent", first, 0, "now")
+    cluster[third].kill()
+    put(cluster, "parent", first, 4 * BLOCK, "degrades it")
+    cluster.refuses("no complete snapshot", "volume", "clone", "parent@none", "child")
+    cluster.refuses("already a volume", "volume", "clone", "parent@s", "parent")
+    cluster.ctl("volume", "clone", "parent@s", "child")
+    cluster[third].start()
+    expect(sorted(copies_of(cluster, "child")) == sorted([first, second]), "not on these copies")
+    expect(any(m["witness"] for m in cluster.status("child")["members"]), "no witness")
+    cluster.attach("child", second)
+    expect(get(cluster, "child", second, 0) == "then", "not the snapshot's content")
+    expect(get(cluster, "parent", first, 0) == "now", "the parent was changed")
+    put(cluster, "child", second, 0, "own")
+    cluster.wait_in_sync("parent")
+    cluster.ctl("volume", "detach", "parent")
+    cluster.ctl("volume", "delete", "parent")
+    cluster.ctl("replica", "add", "child", "--on", third)
+    cluster.wait_in_sync("child")
+    cluster.ctl("volume", "detach", "child")
+    cluster.attach("child", third)
+    expect(get(cluster, "child", third, 0) == "own", "a write is gone with the parent")
+    expect(get(cluster, "child", third, 4 * BLOCK) == "", "it has what the parent wrote later")
+    cluster.ctl("volume", "detach", "child")
+    cluster.ctl("volume", "delete", "child")
+
+
+def volumes_of_several_segments(cluster):
+    """Segments with copies of their own, on all nodes: I/O, failures, snapshot, growth, clone."""
+    segment = 64 * MIB
+    cluster.ctl("volume", "create", "big", "--size", "300m", "--replicas", "2", "--segment-size",
+                "64m")
+    status = cluster.status("big")
+    expect(status["segments"] == 5 and status["size_bytes"] == 300 * MIB, f"{status}")
+    used = {m["node"] for m in status["members"] if not m["witness"]}
+    expect(used == set("abcd"), f"copies only on {used}")
+    cluster.attach("big", "a")
+    for offset in (segment - BLOCK, segment, 300 * MIB - BLOCK):
+        put(cluster, "big", "a", offset, f"at {offset}")
+    cluster.ctl("volume", "snapshot", "big", "s")
+    cluster["d"].kill()
+    put(cluster, "big", "a", segment, "without d")
+    wait_until(lambda: "node d" in cluster.ctl("why", "big").stdout, "why to name the dead node")
+    cluster["d"].start()
+    cluster.wait_in_sync("big")
+
+    cluster.ctl("volume", "grow", "big", "--size", "310m")
+    cluster.ctl("volume", "grow", "big", "--size", "400m")
+    status = cluster.status("big")
+    expect(status["segments"] == 7 and status["size_bytes"] == 400 * MIB, f"{status}")
+    put(cluster, "big", "a", 400 * MIB - BLOCK, "end")
+    cluster["a"].kill()
+    cluster["a"].start()
+    wait_until(lambda: cluster.status("big")["attached_on"] == "a", "a to resume the volume")
+    expect(get(cluster, "big", "a", 400 * MIB - BLOCK) == "end", "the end is gone")
+    cluster.wait_in_sync("big")
+
+    cluster.ctl("volume", "clone", "big@s", "small")
+    expect(cluster.status("small")["size_bytes"] == 300 * MIB, "not of the snapshot's size")
+    cluster.attach("small", "b")
+    expect(get(cluster, "small", "b", segment) == f"at {segment}", "not the snapshot's content")
+    expect(get(cluster, "small", "b", 300 * MIB - BLOCK) == f"at {300 * MIB - BLOCK}", "its end")
+    for volume in ("small", "big"):
+        cluster.ctl("volume", "detach", volume)
+
+    cluster.attach("big", "c")
+    expect(get(cluster, "big", "c", segment) == "without d", "a write is gone")
+    cluster.ctl("volume", "detach", "big")
+    for volume in ("small", "big"):
+        cluster.ctl("volume", "delete", volume)
+    left = [node.ctl_json("pool", "list")[0]["volume_count"] for node in cluster.nodes.values()]
+    expect([int(count) for count in left] == [0] * 4, f"replicas are left over: {left}")
+
+
+def larger_than_a_pool(cluster):
+    """Without a word about segments a volume that fits into no pool gets them."""
+    cluster.create("huge", "700m", 1)
+    status = cluster.status("huge")
+    expect(status["segments"] > 1 and status["size_bytes"] == 700 * MIB, f"{status}")
+    expect({m["node"] for m in status["members"]} == set("abcd"), f"{status}")
+    cluster.attach("huge", "a")
+    put(cluster, "huge", "a", 0, "begin")
+    put(cluster, "huge", "a", 700 * MIB - BLOCK, "end")
+    cluster.ctl("volume", "detach", "huge")
+    cluster.attach("huge", "b")
+    expect(get(cluster, "huge", "b", 700 * MIB - BLOCK) == "end", "the end is gone")
+    cluster.ctl("volume", "detach", "huge")
+    cluster.ctl("volume", "delete", "huge")
+
+
 def quarantined(cluster, volume):
     return [left["node"] for left in cluster.status(volume)["leftovers"] if left["quarantined"]]
 
@@ -141,6 +238,12 @@ def main():
             goes_back_to_a_copy_left_behind(cluster)
         with checks.case("fewer copies: writes need fewer of them"):
             needs_fewer_copies_when_there_are_fewer(cluster)
+        with checks.case("a clone shares with its parent, and outlives it"):
+            clones_have_a_life_of_their_own(cluster)
+        with checks.case("a volume of several segments"):
+            volumes_of_several_segments(cluster)
+        with checks.case("a volume larger than every pool"):
+            larger_than_a_pool(cluster)
         with checks.case("every daemon ends cleanly and every pool is sound"):
             for name, node in cluster.nodes.items():
                 expect(node.stop() == 0, f"node {name}:\n{node.tail()}")

@@ -60,11 +60,11 @@ TEST(ClusterViewTest, TakesTheHighestConfigurationAndTheHighestPromise) {
   AddReplica(&c, Version(2, 7, 99), 3);
   const absl::StatusOr<VolumeView> view = FindVolume({a, b, c}, "vol");
   ASSERT_TRUE(view.ok()) << view.status();
-  EXPECT_EQ(view->configuration.attachment(), 3u);
-  EXPECT_EQ(view->configuration.restart(), 1u);
+  EXPECT_EQ(view->segments[0].configuration.attachment(), 3u);
+  EXPECT_EQ(view->segments[0].configuration.restart(), 1u);
   EXPECT_EQ(view->promised, 5u);
-  EXPECT_EQ(view->members.size(), 3u);
-  EXPECT_EQ(view->OnNode("c")->member.replica_id(), "replica-c");
+  EXPECT_EQ(view->segments[0].members.size(), 3u);
+  EXPECT_EQ(view->segments[0].OnNode("c")->member.replica_id(), "replica-c");
   EXPECT_TRUE(CheckReachable(*view).ok());
   EXPECT_TRUE(CheckUnused(*view).ok());
 }
@@ -162,10 +162,11 @@ TEST(ClusterViewTest, TheHistoryThatAnOperatorMadeIsTheVolume) {
   AddReplica(&b, Version(3, 0, 9), 3)->set_succeeded_by_attachment(4);
   AddReplica(&c, Version(5, 0, 9), 5);
   const VolumeView view = *FindVolume({a, b, c}, "vol");
-  EXPECT_EQ(view.members.size(), 1u) << "also where a copy left behind went on by itself";
-  ASSERT_EQ(view.leftovers.size(), 2u);
-  for (const PlacedMember& left : view.leftovers) {
-    EXPECT_TRUE(Quarantined(view, *left.replica)) << left.node;
+  EXPECT_EQ(view.segments[0].members.size(), 1u)
+      << "also where a copy left behind went on by itself";
+  ASSERT_EQ(view.segments[0].leftovers.size(), 2u);
+  for (const PlacedMember& left : view.segments[0].leftovers) {
+    EXPECT_TRUE(Quarantined(view.segments[0], *left.replica)) << left.node;
   }
   EXPECT_TRUE(CheckReachable(view).ok());
 }
@@ -186,11 +187,75 @@ TEST(ClusterViewTest, SaysWhatGoingOnFromOneCopyMayLose) {
   AddReplica(&a, configuration, 1);
   AddReplica(&b, configuration, 1);
   const VolumeView view = *FindVolume({a, b, Silent("c")}, "vol");
-  const std::string from_a = ExplainForce(view, *view.Find("replica-a"));
+  const std::string from_a =
+      ExplainForce(view, view.segments[0], *view.segments[0].Find("replica-a"));
   EXPECT_NE(from_a.find("it had everything by the newest record"), std::string::npos) << from_a;
   EXPECT_NE(from_a.find("no answer from node c"), std::string::npos) << from_a;
-  const std::string from_b = ExplainForce(view, *view.Find("replica-b"));
+  const std::string from_b =
+      ExplainForce(view, view.segments[0], *view.segments[0].Find("replica-b"));
   EXPECT_NE(from_b.find("it missed writes"), std::string::npos) << from_b;
+}
+
+// --- Several segments ---
+
+void AddSegment(NodeAnswer* node, std::uint32_t segment, std::uint64_t size_bytes) {
+  v1::Configuration configuration = Version(1, 0, 1);
+  configuration.set_segment_count(2);
+  configuration.set_segment_bytes(8 << 20);
+  configuration.set_size_bytes(size_bytes);
+  v1::Replica* replica = AddReplica(node, configuration, 1);
+  replica->set_segment(segment);
+}
+
+TEST(ClusterViewTest, PutsTheSegmentsOfAVolumeTogether) {
+  NodeAnswer a = Node("a"), b = Node("b"), c = Node("c");
+  for (NodeAnswer* node : {&a, &b}) {
+    AddSegment(node, 0, 8 << 20);
+    AddSegment(node, 1, 4 << 20);
+  }
+  AddSegment(&c, 0, 8 << 20);
+  AddSegment(&a, 2, 4 << 20);
+  const VolumeView view = *FindVolume({a, b, c}, "vol");
+  ASSERT_EQ(view.segments.size(), 2u) << "as many as segment 0 says";
+  EXPECT_EQ(view.size_bytes(), 12u << 20);
+  EXPECT_EQ(view.copies(), 3u);
+  EXPECT_EQ(view.strays.size(), 1u);
+  EXPECT_TRUE(CheckReachable(view).ok());
+}
+
+TEST(ClusterViewTest, NamesTheSegmentThatCannotBeAttached) {
+  NodeAnswer a = Node("a"), b = Node("b");
+  AddSegment(&a, 0, 8 << 20);
+  AddSegment(&b, 0, 8 << 20);
+  AddSegment(&a, 1, 4 << 20);
+  absl::Status status = CheckReachable(*FindVolume({a, b, Silent("c")}, "vol"));
+  EXPECT_NE(std::string(status.message()).find("segment 1: only 1 of its 3"), std::string::npos)
+      << status;
+  a.replicas.pop_back();
+  status = CheckReachable(*FindVolume({a, b, Silent("c")}, "vol"));
+  EXPECT_NE(std::string(status.message()).find("segment 1: no replica"), std::string::npos)
+      << status;
+}
+
+TEST(PlacementTest, SplitsAVolumeThatIsLargerThanAPool) {
+  Placement placement;
+  placement.copies = {Place{"a", "p", "", "", 90 << 20, 100 << 20},
+                      Place{"b", "q", "", "", 70 << 20, 80 << 20}};
+  EXPECT_EQ(ChooseSegmentBytes(placement, 80 << 20), 0u);
+  EXPECT_EQ(ChooseSegmentBytes(placement, 81 << 20), 16u << 20);
+  EXPECT_EQ(SegmentSizes(40 << 20, 16 << 20),
+            (std::vector<std::uint64_t>{16 << 20, 16 << 20, 8 << 20}));
+  EXPECT_EQ(SegmentSizes(32 << 20, 16 << 20), (std::vector<std::uint64_t>{16 << 20, 16 << 20}));
+  EXPECT_EQ(SegmentSizes(32 << 20, 0), (std::vector<std::uint64_t>{32 << 20}));
+}
+
+TEST(PlacementTest, SpreadsSegmentsOverTheNodesByWhatIsLeft) {
+  const absl::StatusOr<std::vector<Placement>> placements =
+      PlaceSegments({Node("a", 40), Node("b", 30), Node("c", 20)}, 1, {15, 15, 15});
+  ASSERT_TRUE(placements.ok()) << placements.status();
+  EXPECT_EQ((*placements)[0].copies[0].node, "a");
+  EXPECT_EQ((*placements)[1].copies[0].node, "b");
+  EXPECT_EQ((*placements)[2].copies[0].node, "a");
 }
 
 TEST(PlacementTest, TakesDistinctNodesWithTheMostSpace) {
@@ -231,8 +296,8 @@ TEST(PlacementTest, PutsAWitnessWhereTheVolumeIsNot) {
   NodeAnswer a = Node("a"), b = Node("b"), c = Node("c"), d = Node("d", 5), e = Node("e", 7);
   AddReplica(&a, Version(1, 0, 1), 1);
   const VolumeView view = *FindVolume({a, b, c, d, e}, "vol");
-  EXPECT_EQ(WitnessPlace({a, b, c, d, e}, view, "e")->node, "d");
-  EXPECT_FALSE(WitnessPlace({a, b, c}, view, "").has_value());
+  EXPECT_EQ(WitnessPlace({a, b, c, d, e}, view.segments[0], "e")->node, "d");
+  EXPECT_FALSE(WitnessPlace({a, b, c}, view.segments[0], "").has_value());
 }
 
 TEST(ClusterTest, ReadsNodes) {
