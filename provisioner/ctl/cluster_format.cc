@@ -76,12 +76,13 @@ json ToJson(const VolumeView& volume, const SegmentView& segment, const PlacedMe
           {"resync_copied_bytes", status != nullptr ? status->resync_copied_bytes() : 0}};
 }
 
-json LeftoverToJson(std::uint32_t segment, const PlacedMember& placed, bool quarantined) {
+json LeftoverToJson(std::uint32_t segment, const PlacedMember& placed, bool left_behind) {
   return {{"segment", segment},
           {"node", placed.node},
           {"pool_id", placed.member.pool_id()},
           {"replica_id", placed.member.replica_id()},
-          {"quarantined", quarantined}};
+          {"left_behind", left_behind},
+          {"quarantined", Quarantined(*placed.replica)}};
 }
 
 json ToJson(const VolumeView& volume) {
@@ -94,7 +95,7 @@ json ToJson(const VolumeView& volume) {
     }
     for (const PlacedMember& placed : segment.leftovers) {
       leftovers.push_back(
-          LeftoverToJson(segment.segment, placed, Quarantined(segment, *placed.replica)));
+          LeftoverToJson(segment.segment, placed, LeftBehind(segment, *placed.replica)));
     }
   }
   for (const PlacedMember& placed : volume.strays) {
@@ -181,12 +182,18 @@ void PrintStatus(Output output, const VolumeView& volume, std::ostream* out) {
              &rows);
     }
     for (const PlacedMember& placed : segment.leftovers) {
-      const bool quarantined = Quarantined(segment, *placed.replica);
-      AddRow(
-          volume, segment.segment,
-          {placed.node, quarantined ? "quarantined" : "no member", "-", placed.member.replica_id(),
-           quarantined ? "an operator went on without it" : "left over"},
-          &rows);
+      const bool quarantined = Quarantined(*placed.replica);
+      const bool left_behind = LeftBehind(segment, *placed.replica);
+      AddRow(volume, segment.segment,
+             {placed.node,
+              quarantined   ? "quarantined"
+              : left_behind ? "left behind"
+                            : "no member",
+              "-", placed.member.replica_id(),
+              quarantined   ? "an operator went on without it"
+              : left_behind ? "an operator went on without it; it has not heard of it yet"
+                            : "left over"},
+             &rows);
     }
   }
   for (const PlacedMember& placed : volume.strays) {

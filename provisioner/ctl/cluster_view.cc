@@ -371,11 +371,13 @@ absl::Status CheckUnused(const VolumeView& volume) {
       " are in a session of an engine", SilentText(volume)));
 }
 
-bool Quarantined(const SegmentView& segment, const v1::Replica& replica) {
-  if (replica.succeeded_by_attachment() != 0) return true;
-  return replica.has_configuration() &&
-         replica.configuration().forced_attachment() < segment.forced_attachment;
+bool LeftBehind(const SegmentView& segment, const v1::Replica& replica) {
+  return Quarantined(replica) ||
+         (replica.has_configuration() &&
+          replica.configuration().forced_attachment() < segment.forced_attachment);
 }
+
+bool Quarantined(const v1::Replica& replica) { return replica.succeeded_by_attachment() != 0; }
 
 std::string ExplainForce(const VolumeView& volume, const SegmentView& segment,
                          const PlacedMember& placed) {

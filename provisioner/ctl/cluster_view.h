@@ -79,8 +79,10 @@ absl::Status CheckReachable(const VolumeView& volume, const SegmentView& segment
 // OK when no engine uses the volume; else FAILED_PRECONDITION and where it is in use.
 absl::Status CheckUnused(const VolumeView& volume);
 
-// Whether an operator went on from another copy: it is kept, and never used again by itself.
-bool Quarantined(const SegmentView& segment, const v1::Replica& replica);
+// Whether an operator went on from another copy, so that it is kept and never used again by itself.
+bool LeftBehind(const SegmentView& segment, const v1::Replica& replica);
+// Whether it has heard of that. Until then a majority of such copies could still be attached.
+bool Quarantined(const v1::Replica& replica);
 // What going on from this replica alone may lose, and what becomes of the others: some sentences.
 std::string ExplainForce(const VolumeView& volume, const SegmentView& segment,
                          const PlacedMember& placed);

@@ -232,18 +232,21 @@ def main():
     with harness.Workspace("operations") as workspace:
         workspace.require_free(2 * GIB)
         cluster = harness.Cluster(workspace, 4)
-        with checks.case("an operator goes on from one copy without a majority, and rebuilds"):
-            goes_on_from_one_copy(cluster)
-        with checks.case("an operator goes back to a copy that was left behind"):
-            goes_back_to_a_copy_left_behind(cluster)
-        with checks.case("fewer copies: writes need fewer of them"):
-            needs_fewer_copies_when_there_are_fewer(cluster)
-        with checks.case("a clone shares with its parent, and outlives it"):
-            clones_have_a_life_of_their_own(cluster)
-        with checks.case("a volume of several segments"):
-            volumes_of_several_segments(cluster)
-        with checks.case("a volume larger than every pool"):
-            larger_than_a_pool(cluster)
+        for name, check in (
+            ("an operator goes on from one copy without a majority, and rebuilds",
+             goes_on_from_one_copy),
+            ("an operator goes back to a copy that was left behind",
+             goes_back_to_a_copy_left_behind),
+            ("fewer copies: writes need fewer of them", needs_fewer_copies_when_there_are_fewer),
+            ("a clone shares with its parent, and outlives it", clones_have_a_life_of_their_own),
+            ("a volume of several segments", volumes_of_several_segments),
+            ("a volume larger than every pool", larger_than_a_pool),
+        ):
+            for node in cluster.nodes.values():
+                if node.process.poll() is not None:
+                    node.start()  # a check that failed may have left it dead
+            with checks.case(name):
+                check(cluster)
         with checks.case("every daemon ends cleanly and every pool is sound"):
             for name, node in cluster.nodes.items():
                 expect(node.stop() == 0, f"node {name}:\n{node.tail()}")

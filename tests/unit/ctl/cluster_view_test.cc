@@ -166,7 +166,8 @@ TEST(ClusterViewTest, TheHistoryThatAnOperatorMadeIsTheVolume) {
       << "also where a copy left behind went on by itself";
   ASSERT_EQ(view.segments[0].leftovers.size(), 2u);
   for (const PlacedMember& left : view.segments[0].leftovers) {
-    EXPECT_TRUE(Quarantined(view.segments[0], *left.replica)) << left.node;
+    EXPECT_TRUE(LeftBehind(view.segments[0], *left.replica)) << left.node;
+    EXPECT_EQ(Quarantined(*left.replica), left.node == "b") << "only that one has been told";
   }
   EXPECT_TRUE(CheckReachable(view).ok());
 }
