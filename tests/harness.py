@@ -143,13 +143,17 @@ def find_binaries():
     return max(found, key=lambda path: (path / "keelson-blockstore").stat().st_mtime)
 
 
+_FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
+
+
 class Daemon:
     """One keelson-blockstore with its own state, sockets and log, all under the workspace."""
 
-    def __init__(self, workspace, binaries=None, name="daemon", arguments=()):
+    def __init__(self, workspace, binaries=None, name="daemon", arguments=(), prefix=()):
         self.workspace = workspace
         self.binaries = binaries or find_binaries()
         self.arguments = arguments
+        self.prefix = prefix  # a command that becomes the daemon, in another network namespace
         self.state = workspace / f"{name}-state"
         self.run_dir = workspace / f"{name}-run"
         self.log = workspace / f"{name}.log"
@@ -161,6 +165,7 @@ class Daemon:
     def start(self, wait=True):
         self.process = start(
             self.workspace,
+            *self.prefix,
             self.binaries / "keelson-blockstore",
             "--state-dir",
             self.state,
@@ -181,7 +186,9 @@ class Daemon:
         return self.ctl("volume", "list", check=False).returncode == 0
 
     def tail(self):
-        return self.log.read_text(errors="replace")[-3000:]
+        """The end of its log, without the requests of keelctl that went well."""
+        lines = self.log.read_text(errors="replace").splitlines(keepends=True)
+        return "".join(line for line in lines if not line.endswith("code=OK\n"))[-3000:]
 
     def kill(self):
         self.process.kill()
@@ -244,11 +251,15 @@ class Daemon:
 
     def metrics(self):
         """name{labels} -> value"""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as page:
-            lines = page.read().decode().splitlines()
+        url = f"http://127.0.0.1:{self.port}/metrics"
+        if self.prefix:
+            text = run(*self.prefix, sys.executable, "-c", _FETCH, url, timeout=20).stdout
+        else:
+            with urllib.request.urlopen(url, timeout=10) as page:
+                text = page.read().decode()
         return {
             line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
-            for line in lines
+            for line in text.splitlines()
             if line and not line.startswith("#")
         }
 
@@ -258,23 +269,40 @@ class Daemon:
 
 
 class Cluster:
-    """Daemons with a data port each, as the nodes a, b, c, ... of one keelctl."""
+    """Daemons with a data port each, as the nodes a, b, c, ... of one keelctl.
 
-    def __init__(self, workspace, count, pool_size="256m", binaries=None):
+    `pools` has what `pool create` is told for a node other than the size of all others. With a
+    `network` (tests/e2e/network.py) each daemon is in a namespace of its own, else on loopback.
+    `names` begins the names of its files, for a second cluster in one workspace.
+    """
+
+    def __init__(
+        self, workspace, count, pool_size="256m", binaries=None, network=None, pools=None, names=""
+    ):
         self.binaries = binaries or find_binaries()
         self.nodes = {}
+        self.unreachable = set()  # nodes that keelctl finds nobody at
         for name in "abcdefgh"[:count]:
             address = f"127.0.0.1:{free_port()}"
-            node = Daemon(workspace, self.binaries, name, ("--data-listen", address)).start()
+            prefix = ()
+            if network:
+                address, prefix = f"{network.address(name)}:9760", network.prefix(name)
+            arguments = ("--data-listen", address)
+            node = Daemon(workspace, self.binaries, f"{names}{name}", arguments, prefix).start()
             node.data_address = address
-            node.ctl("pool", "create", workspace / f"{name}-pool", "--size", pool_size)
+            node.pool = workspace / f"{names}{name}-pool"
+            options = (pools or {}).get(name, ("--size", pool_size))
+            node.ctl("pool", "create", node.pool, *options, timeout=900)
             self.nodes[name] = node
 
     def __getitem__(self, name):
         return self.nodes[name]
 
     def ctl(self, *arguments, check=True, timeout=120):
-        named = [f"--node={name}={node.ctl_socket}" for name, node in self.nodes.items()]
+        named = [
+            f"--node={name}={node.ctl_socket}{'.gone' if name in self.unreachable else ''}"
+            for name, node in self.nodes.items()
+        ]
         return run(self.binaries / "keelctl", *named, *arguments, check=check, timeout=timeout)
 
     def ctl_json(self, *arguments):

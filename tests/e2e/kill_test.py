@@ -8,11 +8,9 @@ KEELSON_KILLS sets how many times (5), KEELSON_SEED the random sequence (printed
 import os
 import pathlib
 import random
-import struct
 import sys
 import threading
 import time
-import zlib
 
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1])]
@@ -20,33 +18,12 @@ import harness  # noqa: E402
 import nbd_client  # noqa: E402
 from harness import GIB, MIB  # noqa: E402
 from nbd_client import Disconnected, NbdClient  # noqa: E402
+from numbered_blocks import BLOCK, block_data, block_sequence  # noqa: E402
 
-BLOCK = 4096
 BLOCKS = 64 * MIB // BLOCK
 DEPTH = 16
 VOLUME = "victim"
 FIO_SIZE = 256 * MIB
-
-_HEADER = struct.Struct("<8sQQI")
-_MAGIC = b"KEELTEST"
-
-
-def block_data(index, sequence):
-    """A block that says which write of which block it is, and whether it is whole."""
-    body = struct.pack("<Q", sequence) * ((BLOCK - _HEADER.size) // 8)
-    body += bytes(BLOCK - _HEADER.size - len(body))
-    return _HEADER.pack(_MAGIC, index, sequence, zlib.crc32(body)) + body
-
-
-def block_sequence(index, data):
-    """The write a block holds, 0 for zeroes; an error if it is anything else."""
-    if not any(data):
-        return 0
-    magic, own_index, sequence, crc = _HEADER.unpack_from(data)
-    harness.expect(magic == _MAGIC, f"block {index} holds bytes that nobody wrote")
-    harness.expect(own_index == index, f"block {index} holds block {own_index}")
-    harness.expect(zlib.crc32(data[_HEADER.size :]) == crc, f"block {index} is torn")
-    return sequence
 
 
 class Model:

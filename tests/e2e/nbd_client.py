@@ -3,6 +3,7 @@ flight, every reply seen. Real clients hide what these tests look at: what was a
 
 import collections
 import errno
+import select
 import socket
 import struct
 
@@ -42,6 +43,10 @@ class NbdClient:
     @property
     def in_flight(self):
         return len(self._waiting)
+
+    def readable(self, timeout):
+        """There is an answer, or the end of the connection, within so many seconds."""
+        return bool(select.select([self._socket], [], [], timeout)[0])
 
     def submit(self, kind, offset=0, size=0, data=b"", flags=0):
         self._cookie += 1

@@ -5,88 +5,18 @@ sees when nodes die, stop and come back, when another takes over, and without a 
 import os
 import pathlib
 import socket
-import subprocess
 import sys
-import threading
 import time
 
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1])]
 import harness  # noqa: E402
 from harness import GIB, MIB, expect, wait_until  # noqa: E402
+from load import every_copy_is_equal, finish, fio  # noqa: E402
 from nbd_client import WRITE, Disconnected, NbdClient  # noqa: E402
+from numbered_blocks import BLOCK, Ledger, NumberedWriter  # noqa: E402
 
 PAUSE_S = 4
-
-
-def fio(uri, name, *options):
-    """A fio process that writes and verifies; it fails on the first wrong block."""
-    command = [
-        "fio",
-        f"--name={name}",
-        "--ioengine=nbd",
-        f"--uri={uri}",
-        "--rw=randwrite",
-        "--bs=16k",
-        "--iodepth=8",
-        "--verify=crc32c",
-            "--verify_state_save=0",
-        "--verify_fatal=1",
-        "--verify_backlog=64",
-        "--randrepeat=0",
-        *options,
-    ]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process, timeout=60):
-    output = process.communicate(timeout=timeout)[0]
-    expect(process.returncode == 0, f"fio: exit status {process.returncode}\n{output[-3000:]}")
-
-
-class Prober(threading.Thread):
-    """Writes one block after the other and keeps how long the slowest took."""
-
-    def __init__(self, path, export, offset):
-        super().__init__(daemon=True)
-        self._client = NbdClient(path, export)
-        self._offset = offset
-        self._ending = threading.Event()
-        self._lock = threading.Lock()
-        self._longest = 0.0
-        self.error = None
-        self.count = 0
-        self.start()
-
-    def run(self):
-        try:
-            while not self._ending.is_set():
-                began = time.monotonic()
-                self._client.write(self._offset, self.count.to_bytes(8, "little") * 512)
-                took = time.monotonic() - began
-                with self._lock:
-                    self._longest = max(self._longest, took)
-                    self.count += 1
-                time.sleep(0.002)
-        except (OSError, Disconnected) as error:
-            self.error = error
-
-    def take_longest(self):
-        with self._lock:
-            longest, self._longest = self._longest, 0.0
-        return longest
-
-    def stop(self):
-        self._ending.set()
-        self.join(30)
-        if self.error is not None:
-            raise AssertionError(f"a write failed: {self.error}")
 
 
 def attached_node(cluster, volume):
@@ -98,7 +28,8 @@ def three_copies(cluster):
     cluster.create("three", "64m", 3)
     uri = cluster.attach("three", "a")
     expect(cluster.in_sync("three"), "a new volume is not in sync")
-    prober = Prober(cluster["a"].nbd_socket, "three", 63 * MIB)
+    client = NbdClient(cluster["a"].nbd_socket, "three")
+    prober = NumberedWriter(client, Ledger(63 * MIB // BLOCK, 8), depth=1, pause_s=0.002)
     load = fio(uri, "three", "--size=48m", "--time_based", "--runtime=11")
     time.sleep(1)
     prober.take_longest()
@@ -122,34 +53,13 @@ def three_copies(cluster):
 
     cluster["c"].kill()
     finish(load)
-    prober.stop()
+    prober.stop_served()
     cluster["c"].start()
     cluster.wait_in_sync("three")
     expect("all 3 copies have everything" in cluster.ctl("why", "three").stdout, "why")
     metrics = cluster["a"].metrics()
     expect(metrics['keelson_volume_in_sync_members{volume="three"}'] == 3, "in-sync metric")
     expect(metrics['keelson_volume_resync_bytes_total{volume="three"}'] > 0, "resync metric")
-
-
-def every_copy_is_equal(cluster):
-    """Each node serves the same bytes when it alone is read first."""
-    sums = set()
-    for node in "abc":
-        uri = cluster.attach("three", node)
-        sums.add(checksum(uri))
-        cluster.ctl("volume", "detach", "three")
-    expect(len(sums) == 1, f"the copies differ: {sums}")
-
-
-def checksum(uri):
-    done = subprocess.run(
-        ["bash", "-c", 'set -o pipefail; nbdcopy "$0" - | sha256sum', uri],
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-        timeout=60,
-    )
-    return done.stdout.split()[0]
 
 
 def survives_restart(cluster):
@@ -204,6 +114,7 @@ def take_over(cluster):
         "node a to forget its attachment",
     )
     expect(attached_node(cluster, "three") == "b", "node b does not serve it any more")
+    cluster.wait_in_sync("three")
 
 
 def members_change(cluster):
@@ -364,7 +275,7 @@ def main():
             two_copies_and_a_witness(cluster)
         with checks.case("every copy has the same bytes"):
             cluster.ctl("volume", "detach", "three")
-            every_copy_is_equal(cluster)
+            every_copy_is_equal(cluster, "three")
         with checks.case("all daemons end cleanly, and their pools are sound"):
             for name, node in cluster.nodes.items():
                 expect(node.stop() == 0, f"node {name}:\n{node.tail()}")
