@@ -69,11 +69,12 @@ absl::Status Node::StartShards() {
   for (std::size_t i = 0; i < options_.reactor_count; ++i) {
     const std::string socket =
         options_.reactor_count == 1 ? "nbd.sock" : absl::StrCat("nbd-", i, ".sock");
-    ASSIGN_OR_RETURN(std::unique_ptr<Shard> shard,
-                     Shard::Start(reactor_options, i,
-                                  {absl::StrCat(options_.run_directory, "/", socket),
-                                   options_.nbd_tcp, options_.data_listen},
-                                  options_.segment));
+    ASSIGN_OR_RETURN(
+        std::unique_ptr<Shard> shard,
+        Shard::Start(reactor_options, i,
+                     {absl::StrCat(options_.run_directory, "/", socket), options_.nbd_tcp,
+                      options_.data_listen, options_.lock_patience_ns},
+                     options_.segment));
     if (options_.scrub_interval_ns > 0) {
       shard->thread().Run([this, &shard] {
         shard->ScheduleScrubs(options_.scrub_interval_ns, options_.scrub_bytes_per_second);

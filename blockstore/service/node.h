@@ -47,7 +47,7 @@ struct NodeOptions {
   engine::SegmentOptions segment;                      // of volumes with copies on several nodes
   std::int64_t scrub_interval_ns = 0;                  // of each attached volume; 0: off
   std::uint64_t scrub_bytes_per_second = 0;            // of each reactor; 0: as fast as it goes
-  std::int64_t lock_patience_ns = kLockPatienceNanos;  // for a killed predecessor's pools
+  std::int64_t lock_patience_ns = kLockPatienceNanos;  // for a killed one's pools, sockets
 };
 
 // What a scrape found. Missing shards did not answer in time.

@@ -14,6 +14,20 @@ namespace {
 constexpr std::int64_t kClientPatienceNanos = 2'000'000'000;
 constexpr std::int64_t kPollNanos = 10'000'000;
 
+// The kernel ends the ring of a killed process, and with it the sockets that the ring uses, only
+// after its I/O, some time after the process.
+io::Task<absl::StatusOr<std::unique_ptr<io::Listener>>> ListenPatiently(io::Reactor* reactor,
+                                                                        io::Address address,
+                                                                        std::int64_t until_ns) {
+  for (;;) {
+    absl::StatusOr<std::unique_ptr<io::Listener>> listener = reactor->Listen(address);
+    if (!absl::IsAlreadyExists(listener.status()) || reactor->NowNanos() >= until_ns) {
+      co_return listener;
+    }
+    co_await reactor->SleepFor(kPollNanos);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Shard>> Shard::Start(const io::ReactorOptions& options,
@@ -39,16 +53,20 @@ io::Task<absl::Status> Shard::Listen(ShardAddresses addresses, engine::SegmentOp
                                                             engine::ReplicaServerOptions());
   io::Address address;
   address.unix_path = std::move(addresses.nbd_socket);
-  CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> listener, reactor.Listen(address));
+  const std::int64_t until_ns = reactor.NowNanos() + addresses.patience_ns;
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> listener,
+                      co_await ListenPatiently(&reactor, address, until_ns));
   frontend_->Serve(std::move(listener));
   if (addresses.nbd_tcp) {
-    CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> tcp, reactor.Listen(*addresses.nbd_tcp));
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> tcp,
+                        co_await ListenPatiently(&reactor, *addresses.nbd_tcp, until_ns));
     const io::Address bound = tcp->address();
     KEEL_LOG_INFO("event=nbd_tcp address={}:{}", bound.host, bound.port);
     frontend_->Serve(std::move(tcp));
   }
   if (addresses.data) {
-    CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> data, reactor.Listen(*addresses.data));
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> data,
+                        co_await ListenPatiently(&reactor, *addresses.data, until_ns));
     const io::Address bound = data->address();
     data_port_ = bound.port;
     KEEL_LOG_INFO("event=data_port address={}:{}", bound.host, bound.port);

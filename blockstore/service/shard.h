@@ -47,6 +47,7 @@ struct ShardAddresses {
   std::string nbd_socket;
   std::optional<io::Address> nbd_tcp;
   std::optional<io::Address> data;  // for engines on other nodes
+  std::int64_t patience_ns = 0;     // while a killed predecessor still listens there
 };
 
 class Shard {

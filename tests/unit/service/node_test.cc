@@ -1,6 +1,9 @@
 #include "blockstore/service/node.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <thread>
@@ -224,6 +227,28 @@ TEST_P(NodeTest, RefusesASecondDaemonOnItsDirectoriesAndPools) {
   check.set_pool(directory_.Child("pool"));
   v1::CheckPoolResponse report;
   EXPECT_TRUE(absl::IsUnavailable((*second)->CheckPool(check, &report)));
+  (*second)->Stop();
+}
+
+TEST_P(NodeTest, WaitsForAPredecessorThatStillListens) {
+  NodeOptions other = options_;
+  other.state_directory = directory_.Child("state2");
+  other.run_directory = directory_.Child("run2");
+  std::filesystem::create_directory(other.run_directory);
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  const std::string path = other.run_directory + "/nbd.sock";
+  ASSERT_LT(path.size(), sizeof(address.sun_path));
+  path.copy(address.sun_path, path.size());
+  const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(listen(listener, 1), 0);
+  std::thread predecessor([listener] {
+    close(accept(listener, nullptr, nullptr));  // when it has been found listening
+    close(listener);
+  });
+  absl::StatusOr<std::unique_ptr<Node>> second = Node::Start(other);
+  predecessor.join();
+  ASSERT_TRUE(second.ok()) << second.status();
   (*second)->Stop();
 }
 
