@@ -62,12 +62,12 @@ absl::StatusOr<std::map<std::string, std::string>> ParseNodes(
   return nodes;
 }
 
-std::vector<NodeAnswer> Cluster::Ask(const std::string& volume, bool snapshots) const {
+std::vector<NodeAnswer> Cluster::Ask(const std::string& volume, const AskOptions& options) const {
   std::vector<std::future<NodeAnswer>> asked;
   asked.reserve(sockets_.size());
   for (const auto& [name, socket] : sockets_) {
     asked.push_back(std::async(std::launch::async, AskNode, name, socket,
-                               std::min(kAskTimeout, timeout_), volume, snapshots));
+                               std::min(options.patience, timeout_), volume, options.snapshots));
   }
   std::vector<NodeAnswer> answers;
   answers.reserve(asked.size());

@@ -23,13 +23,19 @@ class Cluster {
  public:
   // How long a node may take to say what it has.
   static constexpr std::chrono::seconds kAskTimeout{3};
+  // The same where an outage lasts until all have answered or are given up: a take-over by force.
+  static constexpr std::chrono::seconds kAskTimeoutInHaste{1};
 
   Cluster(std::map<std::string, std::string> sockets, std::chrono::seconds timeout)
       : sockets_(std::move(sockets)), timeout_(timeout) {}
 
-  // What every node has, and the volume's status there when `volume` is not empty. `snapshots`:
-  // its replicas are wanted with their snapshots.
-  std::vector<NodeAnswer> Ask(const std::string& volume, bool snapshots = false) const;
+  struct AskOptions {
+    bool snapshots = false;  // its replicas are wanted with their snapshots
+    std::chrono::seconds patience = kAskTimeout;
+  };
+  // What every node has, and the volume's status there when `volume` is not empty.
+  std::vector<NodeAnswer> Ask(const std::string& volume, const AskOptions& options) const;
+  std::vector<NodeAnswer> Ask(const std::string& volume) const { return Ask(volume, {}); }
   // Ask, and what it says about the volume.
   absl::StatusOr<VolumeView> View(const std::string& volume) const;
   // For calls that change something. INVALID_ARGUMENT for a node that is not named.

@@ -114,7 +114,9 @@ absl::Status AttachOnNode(const Cluster& cluster, const ClusterArguments& argume
                           std::ostream* out) {
   const absl::StatusOr<std::unique_ptr<Client>> client = cluster.To(arguments.on);
   if (!client.ok()) return client.status();
-  const std::vector<NodeAnswer> nodes = cluster.Ask(arguments.name);
+  Cluster::AskOptions how;
+  if (arguments.force) how.patience = Cluster::kAskTimeoutInHaste;
+  const std::vector<NodeAnswer> nodes = cluster.Ask(arguments.name, how);
   const absl::StatusOr<VolumeView> volume = FindVolume(nodes, arguments.name);
   if (!volume.ok()) return volume.status();
   std::uint64_t attachment = volume->promised + 1;

@@ -261,7 +261,7 @@ absl::Status CloneOnNodes(const Cluster& cluster, const ClusterArguments& argume
         absl::StrCat("'", arguments.source, "' must be VOLUME@SNAPSHOT"));
   }
   const std::string name = arguments.source.substr(0, at);
-  const std::vector<NodeAnswer> nodes = cluster.Ask(name, /*snapshots=*/true);
+  const std::vector<NodeAnswer> nodes = cluster.Ask(name, {.snapshots = true});
   if (absl::Status free = CheckNameIsFree(nodes, arguments.name); !free.ok()) return free;
   const absl::StatusOr<VolumeView> source = FindVolume(nodes, name);
   if (!source.ok()) return source.status();
