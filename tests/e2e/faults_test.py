@@ -31,6 +31,7 @@ CUT_S = 3  # twice a member's timeout
 KILLED_GOAL_S, CUT_GOAL_S, TAKE_OVER_GOAL_S = 0.5, 2.5, 5.0
 BUSY = 2
 SLOW_MEGABIT = 160
+GENERATIONS_S = 12  # what was written earlier is in a generation that has become clean
 
 
 class Load:
@@ -107,7 +108,7 @@ def full_partition(cluster, network, ledger):
 def one_way_partition(cluster, network, ledger):
     """Once the replica does not hear the engine, once the engine does not hear the replica."""
     here, away = serving(cluster), others(cluster)[-1]
-    load = Load(cluster, ledger, 12)
+    load = Load(cluster, ledger, 10)
     for sender, receiver in ((here, away), (away, here)):
         network.cut(sender, receiver)
         wait_until_out(cluster, away)
@@ -177,7 +178,7 @@ def write_everything(cluster, node):
 def killed_in_its_resync(cluster, network, ledger):
     """Twice in a row; then it is made whole."""
     target = others(cluster)[0]
-    load = Load(cluster, ledger, 12)
+    load = Load(cluster, ledger, 10)
     cluster[target].kill()
     wait_until_out(cluster, target)
     longest = load.writer.take_longest()
@@ -268,15 +269,16 @@ def absence(cluster, seconds):
     size = GIB
     cluster.create("absence", size, 3)
     uri = cluster.attach("absence", "a")
-    finish(fio(uri, "fill", f"--size={size}", "--rw=write", "--bs=1m", "--verify=none"), 300)
+    finish(fio(uri, "fill", f"--size={size}", "--rw=write", "--bs=1m", "--verify=0"), 300)
     for what, options, goal in (
         ("4 KiB at random in 64 MiB, 1,000 a second", ("--size=64m", "--rate_iops=1000"), 2),
         ("4 KiB at random in 1 GiB, 20 a second", (f"--size={size}", "--rate_iops=20"), None),
     ):
+        load = fio(uri, "away", "--bs=4k", "--verify=0", "--norandommap", "--time_based",
+                   f"--runtime={seconds + 120}", *options)
+        time.sleep(GENERATIONS_S)
         cluster["c"].kill()
         begun = counters(cluster["a"])
-        load = fio(uri, "away", "--bs=4k", "--verify=none", "--norandommap", "--time_based",
-                   f"--runtime={seconds + 60}", *options)
         time.sleep(seconds)
         written = counters(cluster["a"])[0] - begun[0]
         cluster["c"].start()
