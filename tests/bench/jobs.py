@@ -24,6 +24,11 @@ class Job:
     state: str = "written"
 
     @property
+    def write_share(self):
+        """Of all requests."""
+        return {"randread": 0, "read": 0, "randrw": 0.3}.get(self.rw, 1)
+
+    @property
     def ramp_s(self):
         # What is first happens once, at the beginning: nothing of it may be left out.
         return RAMP_S if self.state == "written" else 0
@@ -89,8 +94,11 @@ def fio(target, job, size, arguments):
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        usage = CpuWindow(
-            [process.pid, *target.pids()], start_s=job.ramp_s + 0.5, end_s=job.ramp_s + RUN_S - 0.3
+        usage = Usage(
+            [process.pid, *target.pids()],
+            Disk(target.workspace.path),
+            start_s=job.ramp_s + 0.5,
+            end_s=job.ramp_s + RUN_S - 0.3,
         )
         usage.watch(process)
         output, errors = process.communicate()
@@ -107,13 +115,16 @@ def fio(target, job, size, arguments):
         twice = sync["lat_ns"]["N"] > 1.5 * figures["total_ios"]
         p50 += percentile(sync["lat_ns"], 75 if twice else 50)
         p99 += percentile(sync["lat_ns"], 99.5 if twice else 99)
+    written = figures["iops"] * job.write_share
     return {
         "iops": figures["iops"],
         "mbps": figures["bw_bytes"] / 1e6,
         "p50_us": p50,
         "p99_us": p99,
-        "cpu_us_per_io": usage.per_second_us() / figures["iops"] if figures["iops"] else None,
+        "cpu_us_per_io": usage.cpu_us() / figures["iops"] if figures["iops"] else None,
         "rss_mib": target.rss_mib(),
+        "disk_writes_per_write": usage.disk_writes() / written if written else None,
+        "disk_bytes_per_byte": usage.disk_bytes() / (written * job.block) if written else None,
     }
 
 
@@ -122,11 +133,13 @@ def percentile(latency, percent):
     return latency.get("percentile", {}).get(f"{percent:.6f}", 0) / 1000
 
 
-class CpuWindow:
-    """The CPU time that processes take in a window of a run, all their threads together."""
+class Usage:
+    """What a run takes in a window of it, for each second: the CPU time of processes, all their
+    threads together, and the writes of the whole disk, whoever made them."""
 
-    def __init__(self, pids, start_s, end_s):
+    def __init__(self, pids, disk, start_s, end_s):
         self._pids = pids
+        self._disk = disk
         self._start_s, self._end_s = start_s, end_s
         self._begun = self._first = self._last = None
 
@@ -135,20 +148,50 @@ class CpuWindow:
         self._first = self._sample_at(process, self._start_s)
         self._last = self._sample_at(process, self._end_s)
 
+    def _sample(self):
+        """(time, CPU seconds, disk writes, bytes of them)"""
+        return (time.monotonic(), cpu_seconds(self._pids), *self._disk.written())
+
     def _sample_at(self, process, second):
-        """(time, CPU seconds) then, or as late as the process is there."""
-        sample = (time.monotonic(), cpu_seconds(self._pids))
+        """A sample then, or as late as the process is there."""
+        sample = self._sample()
         while process.poll() is None:
-            sample = (time.monotonic(), cpu_seconds(self._pids))
+            sample = self._sample()
             left = self._begun + second - sample[0]
             if left <= 0:
                 break
             time.sleep(min(left, 0.1))
         return sample
 
-    def per_second_us(self):
+    def _per_second(self, column):
         span = self._last[0] - self._first[0]
-        return (self._last[1] - self._first[1]) / span * 1e6 if span > 0 else 0.0
+        return (self._last[column] - self._first[column]) / span if span > 0 else 0.0
+
+    def cpu_us(self):
+        return self._per_second(1) * 1e6
+
+    def disk_writes(self):
+        return self._per_second(2)
+
+    def disk_bytes(self):
+        return self._per_second(3)
+
+
+class Disk:
+    """The device that a folder is on."""
+
+    def __init__(self, folder):
+        number = os.stat(folder).st_dev
+        device = f"{os.major(number)}:{os.minor(number)}"
+        self._stat = pathlib.Path(f"/sys/dev/block/{device}/stat")
+
+    def written(self):
+        """(write requests, bytes) since boot; zeroes where the folder is on no one device."""
+        try:
+            fields = self._stat.read_text().split()
+        except FileNotFoundError:
+            return 0, 0
+        return int(fields[4]), int(fields[6]) * 512
 
 
 def cpu_seconds(pids):

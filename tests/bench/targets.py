@@ -8,12 +8,20 @@ import harness
 import jobs
 from harness import GIB, run, start, wait_until
 
-NAMES = ("raw", "qemu-nbd", "nbdkit", "keelson", "keelson-bench")
+
+def release_binaries(given):
+    if given:
+        return given
+    folder = harness.ROOT / "build/release"
+    print("== building preset release", flush=True)
+    harness.run("cmake", "--preset", "release", "-DKEELSON_TESTS=OFF", cwd=harness.ROOT)
+    harness.run("ninja", "-C", folder, "-j2", "keelson-blockstore", "keelctl", timeout=3600)
+    return folder / "bin"
 
 
-def start_all(workspace, names, size, binaries):
+def start_all(workspace, kinds, names, size, binaries):
     running = []
-    for kind in (Raw, QemuNbd, Nbdkit, Keelson, KeelsonBench):
+    for kind in kinds:
         if kind.name not in names:
             continue
         arguments = (binaries,) if kind.name.startswith("keelson") else ()
@@ -113,10 +121,18 @@ class NbdTarget(Target):
         self.path = workspace / f"{self.name}.raw"
         self.socket = workspace / f"{self.name}.sock"
         self.uri = f"nbd+unix:///?socket={self.socket}"
-        preallocate(self.path, size)
-        fill(size, direct(self.path))
+        self.make_files()
         self.server = start(workspace, *self.command(), log=workspace / f"{self.name}.log")
         wait_until(self.socket.exists, f"{self.name} to listen")
+        self.write_through()
+
+    def make_files(self):
+        """What the server shows."""
+        preallocate(self.path, self.size)
+        fill(self.size, direct(self.path))
+
+    def write_through(self):
+        """Writes the working set through the server, where it is not written yet."""
 
     def command(self):
         raise NotImplementedError
@@ -249,3 +265,6 @@ class KeelsonBench(Target):
             "cpu_us_per_io": result["cpu_us_per_io"],
             "rss_mib": result["rss_bytes"] / harness.MIB,
         }
+
+
+KINDS = (Raw, QemuNbd, Nbdkit, Keelson, KeelsonBench)
