@@ -150,7 +150,7 @@ def engine_cut_off(cluster, network, ledger):
     cluster.unreachable.clear()
     wait_until(lambda: writer.refused or writer.error, "the old engine's writes to end")
     writer.stop()
-    expect(writer.late == 0, f"the fenced engine acknowledged {writer.late} writes")
+    expect(writer.late() == 0, f"the fenced engine acknowledged {writer.late()} writes")
     cluster.wait_in_sync(VOLUME)
     expect(serving(cluster) == new, f"it is attached on {serving(cluster)}")
     load.end()

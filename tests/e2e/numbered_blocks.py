@@ -41,6 +41,7 @@ class Ledger:
         self.count = count
         self.acknowledged = [0] * count  # the sequence of the write; 0: zeroes
         self.unanswered = {}  # index -> sequence
+        self.found = [0] * count  # by the last `verify`
         self._sequence = 0
 
     def next(self):
@@ -62,7 +63,7 @@ class Ledger:
                     lost += 1
                 elif found not in (acknowledged, self.unanswered.get(index)):
                     foreign += 1
-                self.acknowledged[index] = found
+                self.acknowledged[index] = self.found[index] = found
         self.unanswered.clear()
         return lost, foreign
 
@@ -83,14 +84,15 @@ class NumberedWriter(threading.Thread):
         self._depth = depth
         self._pause_s = pause_s
         self._ending = threading.Event()
-        self._watching = False  # its writes are of no right any more
-        self._settled = threading.Event()  # the answers that were under way then have been read
+        self._watching = False  # another engine has the volume
+        self._settled = threading.Event()  # the answers that had arrived by then are read
         self._flights = {}  # cookie -> (index, sequence, when, watched)
         self._position = 0
         self._longest = 0.0
         self._lock = threading.Lock()
         self.acknowledged = 0
-        self.late = 0  # acknowledged although watched
+        self._answered_later = []  # (index, sequence) of writes sent before
+        self._late = 0
         self.refused = 0
         self.error = None  # what ended it early
         self.start()
@@ -109,9 +111,22 @@ class NumberedWriter(threading.Thread):
         self._settled.set()
 
     def watch(self):
-        """From now on an acknowledgement is wrong: of a write that is sent later, and of an earlier
-        one unless its answer was under way already."""
-        self._watching = True
+        """Another engine has the volume: from now on `late` counts, and the ledger takes no notice
+        of this writer any more."""
+        with self._lock:
+            self._watching = True
+        self._settled.wait(5)
+
+    def late(self):
+        """Acknowledgements that another engine's volume rules out: of writes sent since `watch`, and
+        of earlier ones that the other engine did not find."""
+        found = self._ledger.found
+        return self._late + sum(found[index] < seq for index, seq in self._answered_later)
+
+    def answered_later(self):
+        """Those of earlier writes that it did find: they had been applied, and only their answers
+        were under way, which a process that stood still gives when it goes on."""
+        return len(self._answered_later)
 
     def take_longest(self):
         """How long the slowest write took since this was asked last; those under way count."""
@@ -170,8 +185,11 @@ class NumberedWriter(threading.Thread):
                 self.refused += 1
                 return
             self.acknowledged += 1
-            if watched or self._settled.is_set():
-                self.late += 1
+            if watched:
+                self._late += 1
+                return
+            if self._settled.is_set():
+                self._answered_later.append((index, sequence))
                 return
             self._ledger.acknowledged[index] = sequence
             self._ledger.unanswered.pop(index, None)
