@@ -199,6 +199,13 @@ class Segment final : public SegmentEngine {
                                     pool::Generation above);
   io::Task<absl::Status> CopyExtent(MemberSlot* source, MemberSlot* target,
                                     const pool::SnapshotId& layer, std::uint32_t extent);
+  // `count` extents from `first` on, at once.
+  io::Task<absl::Status> CopyExtents(MemberSlot* source, MemberSlot* target,
+                                     const pool::SnapshotId& layer, std::uint32_t first,
+                                     std::uint32_t count);
+  io::Task<void> RunCopyExtent(MemberSlot* source, MemberSlot* target,
+                               const pool::SnapshotId* layer, std::uint32_t extent,
+                               absl::Status* status, io::Latch* latch);
   io::Task<absl::Status> ListNotes(MemberSlot* slot, pool::Generation above, std::uint32_t first,
                                    std::uint32_t last, std::vector<replica::RegionNote>* notes);
   // The last generation all of whose writes have ended.

@@ -1,6 +1,7 @@
 // Segment: making members equal: reconcile after a crash (R11), resync and rebuild (R12).
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -77,6 +78,33 @@ io::Task<absl::Status> Segment::CopyExtent(MemberSlot* source, MemberSlot* targe
   co_return absl::OkStatus();
 }
 
+io::Task<void> Segment::RunCopyExtent(MemberSlot* source, MemberSlot* target,
+                                      const pool::SnapshotId* layer, std::uint32_t extent,
+                                      absl::Status* status, io::Latch* latch) {
+  *status = co_await CopyExtent(source, target, *layer, extent);
+  latch->Done();
+}
+
+io::Task<absl::Status> Segment::CopyExtents(MemberSlot* source, MemberSlot* target,
+                                            const pool::SnapshotId& layer, std::uint32_t first,
+                                            std::uint32_t count) {
+  std::array<absl::Status, kExtentsPerRegion> ended;
+  const pool::SnapshotId which = layer;
+  io::Latch latch(count);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (gate_.Spawn(RunCopyExtent(source, target, &which, first + i, &ended[i], &latch))) continue;
+    ended[i] = absl::UnavailableError("the volume is detached");
+    latch.Done();
+  }
+  co_await latch;
+  // The loss of a member says more than a block that it could not give.
+  absl::Status worst;
+  for (absl::Status& status : ended) {
+    if (!status.ok() && (worst.ok() || IsMembersOwn(worst))) worst = std::move(status);
+  }
+  co_return worst;
+}
+
 io::Task<absl::Status> Segment::CopyRegion(MemberSlot* source, MemberSlot* target,
                                            std::uint32_t region, pool::Generation above) {
   std::vector<RegionNote> wanted;
@@ -111,6 +139,8 @@ io::Task<absl::Status> Segment::CopyRegion(MemberSlot* source, MemberSlot* targe
     if (note.layer.is_nil()) ordered.push_back(note);
   }
   const std::uint64_t extents = (in_force_.size_bytes + kExtentBytes - 1) / kExtentBytes;
+  const auto end = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(extents, (region + 1) * kExtentsPerRegion));
   for (const RegionNote& note : ordered) {
     absl::Status begun =
         co_await target->port->BeginCopy(note.layer, region, note.generation, Deadline());
@@ -118,10 +148,14 @@ io::Task<absl::Status> Segment::CopyRegion(MemberSlot* source, MemberSlot* targe
       MemberFailed(target, target_session, begun);
       co_return begun;
     }
-    for (std::uint32_t i = 0; i < kExtentsPerRegion; ++i) {
-      const std::uint32_t extent = region * kExtentsPerRegion + i;
-      if (extent >= extents) break;
-      CO_RETURN_IF_ERROR(co_await CopyExtent(source, target, note.layer, extent));
+    // All at once, so that the region is held for a short time, unless buffers are short: a copy
+    // holds one until the other member, which needs one too, has answered.
+    const io::BufferPool& buffers = reactor_->buffers();
+    for (std::uint32_t extent = region * kExtentsPerRegion; extent < end;) {
+      const bool plenty = buffers.free_bytes() >= buffers.arena().size() / 2;
+      const std::uint32_t count = plenty ? end - extent : 1;
+      CO_RETURN_IF_ERROR(co_await CopyExtents(source, target, note.layer, extent, count));
+      extent += count;
     }
   }
   co_return absl::OkStatus();
