@@ -66,6 +66,7 @@ class Segment final : public SegmentEngine {
 
  private:
   class InFlight;
+  struct Rebuild;
   // A write or trim on its way to the members.
   struct Change {
     bool trim = false;
@@ -220,6 +221,8 @@ class Segment final : public SegmentEngine {
                                      MemberSlot** source);
   io::Task<absl::Status> CopyMissing(MemberSlot* slot, std::uint64_t session,
                                      pool::Generation through);
+  io::Task<void> CopyRegions(Rebuild* rebuild, io::Latch* latch);
+  io::Task<absl::Status> CopyMissingRegion(Rebuild* rebuild, std::uint32_t region);
   static bool Alive(const MemberSlot& slot, std::uint64_t session) {
     return slot.connected && slot.session == session;
   }

@@ -25,6 +25,8 @@ using replica::RegionNote;
 namespace {
 
 constexpr std::size_t kNotesPerCall = 4096;
+// Of a resync: one is begun, noted and listed while another is copied.
+constexpr std::size_t kRegionsAtOnce = 2;
 
 std::uint32_t RegionOf(std::uint64_t offset) {
   return static_cast<std::uint32_t>(offset / kRegionBytes);
@@ -392,46 +394,83 @@ pool::Generation Segment::LastEnded() const {
   return ended == pool::Generation{} ? pool::Generation{epoch_, 0} : ended;
 }
 
+// What the coroutines that copy to one member share.
+struct Segment::Rebuild {
+  MemberSlot* slot;
+  std::uint64_t session;
+  pool::Generation through;
+  std::int64_t started_ns;
+  std::set<std::uint32_t> taken;     // the regions under way
+  std::uint64_t recorded_bytes = 0;  // of slot->copied_bytes, with the last progress
+  absl::Status status;               // the first error ends all of them
+};
+
 io::Task<absl::Status> Segment::CopyMissing(MemberSlot* slot, std::uint64_t session,
                                             pool::Generation through) {
-  std::uint64_t unrecorded_bytes = 0;
-  const std::int64_t started_ns = reactor_->NowNanos();
-  while (!slot->missing_regions.empty()) {
-    if (!health_.ok()) co_return health_;
-    if (!Alive(*slot, session)) co_return absl::UnavailableError("the session ended");
-    const std::uint32_t region = *slot->missing_regions.begin();
-    if (unreconciled_.count(region) > 0) CO_RETURN_IF_ERROR(co_await ReconcileRegion(region));
-    const std::uint64_t copied_before = slot->copied_bytes;
-    {
-      RangeLock::Hold hold(&ranges_, region * kRegionBytes, (region + 1) * kRegionBytes,
-                           RangeLock::kExclusive);
-      co_await hold;
-      if (!Alive(*slot, session)) co_return absl::UnavailableError("the session ended");
-      if (unreconciled_.count(region) > 0) continue;  // a write that failed half-way
-      Legs target;
-      target.Add(slot);
-      MemberSlot* source = nullptr;
-      CO_RETURN_IF_ERROR(co_await CopyFromAny(&target, region, through, &source));
-      slot->missing_regions.erase(region);
-    }
-    unrecorded_bytes += slot->copied_bytes - copied_before;
-    if (unrecorded_bytes >= options_.resync_step_bytes && !slot->missing_regions.empty()) {
-      unrecorded_bytes = 0;
-      // All writes of the generations that have ended are in the regions copied so far, or were
-      // sent to the member itself; the flush before the record covers them.
-      const replica::ResyncProgress progress{*slot->missing_regions.begin(), LastEnded()};
-      CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress(progress, Deadline()));
-    }
-    if (options_.resync_bytes_per_second > 0) {
-      const std::int64_t due_ns =
-          started_ns +
-          static_cast<std::int64_t>(1e9 * static_cast<double>(slot->copied_bytes) /
-                                    static_cast<double>(options_.resync_bytes_per_second));
-      while (health_.ok() && !closing_ && Alive(*slot, session) && reactor_->NowNanos() < due_ns) {
-        co_await WaitUntil(due_ns);
-      }
-    }
+  Rebuild rebuild{slot, session, through, reactor_->NowNanos(), {}, 0, absl::OkStatus()};
+  io::Latch latch(kRegionsAtOnce);
+  for (std::size_t i = 0; i < kRegionsAtOnce; ++i) {
+    if (gate_.Spawn(CopyRegions(&rebuild, &latch))) continue;
+    rebuild.status = absl::UnavailableError("the volume is detached");
+    latch.Done();
+  }
+  co_await latch;
+  co_return rebuild.status;
+}
+
+io::Task<void> Segment::CopyRegions(Rebuild* rebuild, io::Latch* latch) {
+  const std::set<std::uint32_t>& missing = rebuild->slot->missing_regions;
+  while (rebuild->status.ok()) {
+    const auto next = std::find_if(missing.begin(), missing.end(), [rebuild](std::uint32_t region) {
+      return rebuild->taken.count(region) == 0;
+    });
+    if (next == missing.end()) break;
+    const std::uint32_t region = *next;
+    rebuild->taken.insert(region);
+    absl::Status status = co_await CopyMissingRegion(rebuild, region);
+    rebuild->taken.erase(region);
+    if (!status.ok() && rebuild->status.ok()) rebuild->status = std::move(status);
     co_await reactor_->Yield();
+  }
+  latch->Done();
+}
+
+io::Task<absl::Status> Segment::CopyMissingRegion(Rebuild* rebuild, std::uint32_t region) {
+  MemberSlot* slot = rebuild->slot;
+  const auto ended = [] { return absl::UnavailableError("the session ended"); };
+  while (slot->missing_regions.count(region) > 0) {
+    if (!health_.ok()) co_return health_;
+    if (!Alive(*slot, rebuild->session)) co_return ended();
+    if (unreconciled_.count(region) > 0) CO_RETURN_IF_ERROR(co_await ReconcileRegion(region));
+    RangeLock::Hold hold(&ranges_, region * kRegionBytes, (region + 1) * kRegionBytes,
+                         RangeLock::kExclusive);
+    co_await hold;
+    if (!Alive(*slot, rebuild->session)) co_return ended();
+    if (unreconciled_.count(region) > 0) continue;  // a write that failed half-way
+    Legs target;
+    target.Add(slot);
+    MemberSlot* source = nullptr;
+    CO_RETURN_IF_ERROR(co_await CopyFromAny(&target, region, rebuild->through, &source));
+    slot->missing_regions.erase(region);
+  }
+  const std::uint64_t copied_bytes = slot->copied_bytes;
+  if (copied_bytes - rebuild->recorded_bytes >= options_.resync_step_bytes &&
+      !slot->missing_regions.empty()) {
+    rebuild->recorded_bytes = copied_bytes;
+    // All writes of the generations that have ended are in the regions copied so far, or were
+    // sent to the member itself; the flush before the record covers them.
+    const replica::ResyncProgress progress{*slot->missing_regions.begin(), LastEnded()};
+    CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress(progress, Deadline()));
+  }
+  if (options_.resync_bytes_per_second > 0) {
+    const std::int64_t due_ns =
+        rebuild->started_ns +
+        static_cast<std::int64_t>(1e9 * static_cast<double>(slot->copied_bytes) /
+                                  static_cast<double>(options_.resync_bytes_per_second));
+    while (health_.ok() && !closing_ && Alive(*slot, rebuild->session) &&
+           reactor_->NowNanos() < due_ns) {
+      co_await WaitUntil(due_ns);
+    }
   }
   co_return absl::OkStatus();
 }
