@@ -166,8 +166,9 @@ io::Task<void> Segment::Quarantine(MemberSlot* slot) {
   while (health_.ok() && !closing_) {
     absl::Status told = co_await TellOfForce(slot);
     if (told.ok()) break;
-    // It is gone, or an engine of a higher epoch has it, which decides by itself what it is.
-    if (absl::IsNotFound(told) || absl::IsAborted(told)) break;
+    // An engine of a higher epoch has it, which decides by itself what it is. One that is not found
+    // may be in a pool that is not open yet.
+    if (absl::IsAborted(told)) break;
     slot->problem = std::string(told.message());
     const std::int64_t until_ns = reactor_->NowNanos() + pause_ns;
     pause_ns = std::min(kPauseGrowth * pause_ns, pause_ns_max);

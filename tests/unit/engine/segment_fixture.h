@@ -29,12 +29,14 @@ inline constexpr std::uint64_t kBlock = 4096;
 // The port of a member behind a switch.
 class SwitchedPort final : public replica::ReplicaPort {
  public:
-  SwitchedPort(std::unique_ptr<replica::ReplicaPort> port, const bool* cut)
-      : port_(std::move(port)), cut_(cut) {}
+  // `missing`: its pool is not open, and so nothing is found there.
+  SwitchedPort(std::unique_ptr<replica::ReplicaPort> port, const bool* cut, const bool* missing)
+      : port_(std::move(port)), cut_(cut), missing_(missing) {}
 
   io::Task<absl::StatusOr<replica::PrepareAnswer>> Prepare(pool::Epoch epoch,
                                                            std::int64_t deadline_ns) override {
     if (*cut_) co_return Cut();
+    if (*missing_) co_return absl::NotFoundError("no such replica");
     co_return co_await port_->Prepare(epoch, deadline_ns);
   }
   io::Task<absl::Status> Accept(replica::Configuration configuration,
@@ -122,6 +124,7 @@ class SwitchedPort final : public replica::ReplicaPort {
   static absl::Status Cut() { return absl::UnavailableError("cut off"); }
   std::unique_ptr<replica::ReplicaPort> port_;
   const bool* cut_;
+  const bool* missing_;
 };
 
 class SegmentFixture : public testing::Test, public PortFactory {
@@ -132,6 +135,7 @@ class SegmentFixture : public testing::Test, public PortFactory {
     sim::SimDisk* disk = nullptr;
     std::unique_ptr<replica::ReplicaStore> store;
     bool cut = false;
+    bool missing = false;
   };
 
   void TearDown() override {
@@ -223,7 +227,8 @@ class SegmentFixture : public testing::Test, public PortFactory {
   std::unique_ptr<replica::ReplicaPort> MakePort(const replica::Member& member) override {
     for (auto& pool : pools_) {
       if (pool->id != member.pool) continue;
-      return std::make_unique<SwitchedPort>(pool->store->MakePort(member.replica), &pool->cut);
+      return std::make_unique<SwitchedPort>(pool->store->MakePort(member.replica), &pool->cut,
+                                            &pool->missing);
     }
     ADD_FAILURE() << "a port to a member that there is not";
     return nullptr;

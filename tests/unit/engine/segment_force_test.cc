@@ -66,6 +66,17 @@ TEST_F(SegmentForceTest, TellsTheOtherCopiesWhenTheyComeBackAndLeavesThemAsTheyA
   EXPECT_EQ(ReadAt(1, 5), 'a');
 }
 
+TEST_F(SegmentForceTest, ACopyWhosePoolIsNotOpenYetIsToldLater) {
+  ForceFromTheFirst();
+  pools_[1]->missing = true;
+  Heal(1);
+  Pass(10 * kSecond);
+  EXPECT_FALSE(Record(1).quarantined());
+  pools_[1]->missing = false;
+  Pass(10 * kSecond);
+  EXPECT_TRUE(Record(1).quarantined());
+}
+
 TEST_F(SegmentForceTest, ACopyThatWasToldKeepsAnOldHintFromGoingBack) {
   ForceFromTheFirst();
   ASSERT_TRUE(Write(5, 'b').ok());
