@@ -376,20 +376,21 @@ io::Task<absl::Status> Segment::RemoveMember(pool::ReplicaId replica, const Memb
   if (with.has_value() && next->Find(with->pool, with->replica) != nullptr) {
     CO_RETURN_IF_ERROR(co_await PrepareNew(*with, &*next));
   }
-  CO_RETURN_IF_ERROR(co_await CommitMembership(std::move(*next)));
-  for (const auto& slot : slots_) {
-    if (!slot->removed) continue;
-    slot->connected = false;
-    co_await slot->port->Close();
-  }
-  co_return absl::OkStatus();
+  co_return co_await CommitMembership(std::move(*next));
 }
 
 io::Task<absl::Status> Segment::CommitMembership(Configuration next) {
   CO_RETURN_IF_ERROR(co_await Commit(std::move(next)));
   absl::StatusOr<Configuration> finished = FinishMembership(in_force_);
   if (!finished.ok()) co_return finished.status();
-  co_return co_await Commit(std::move(*finished));
+  CO_RETURN_IF_ERROR(co_await Commit(std::move(*finished)));
+  // Whoever is no member any more is let go of, so that it can be deleted.
+  for (const auto& slot : slots_) {
+    if (!slot->removed) continue;
+    slot->connected = false;
+    co_await slot->port->Close();
+  }
+  co_return absl::OkStatus();
 }
 
 io::Task<absl::Status> Segment::SetMinInSync(std::uint32_t copies) {

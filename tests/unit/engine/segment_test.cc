@@ -300,6 +300,11 @@ TEST_F(SegmentTest, AWitnessTakesThePlaceOfACopyAndWritesDoNotWaitForMoreThanAre
   ASSERT_TRUE(Write(5, 'b').ok()) << "the witness makes the majority";
   EXPECT_EQ(State(1), MemberState::kOut);
   EXPECT_EQ(Read(5), 'b');
+  // And back: it can be deleted then.
+  const replica::Member third = AddPool();
+  ASSERT_TRUE(Must(segment_->AddMember(third, &witness)).ok());
+  const absl::Status deleted = Must(pools_[3]->store->Delete(witness.replica));
+  EXPECT_TRUE(deleted.ok()) << deleted;
 }
 
 TEST_F(SegmentTest, MinInSyncTakesEffectAtOnce) {
