@@ -83,7 +83,9 @@ bool GroupHarness::PrepareAdd(Change* change) {
     const bool used = std::any_of(record_.begin(), record_.end(), [&](const auto& member) {
       return member.address == node->address() && member.pool != lost_pool_;
     });
-    if (!used) places.emplace_back(node, world_.random().Below(node->pools().size()));
+    if (used) continue;
+    const std::size_t pool = world_.random().Below(node->pools().size());
+    if (node->pools()[pool].id != lost_pool_) places.emplace_back(node, pool);
   }
   if (places.size() < (change->with_witness ? 2 : 1)) return false;
   std::swap(places.front(), places[world_.random().Below(places.size())]);

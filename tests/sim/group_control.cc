@@ -141,10 +141,12 @@ void GroupHarness::AttachEnded(Attachment* attachment,
     SIM_PROBE("group: an attachment completed after a newer one");
     return;
   }
+  CheckNobodyElseReads(*attachment);
   const pool::Epoch served_before = std::exchange(served_, attachment->epoch);
   served_at_ = watch_.Tick();
   current_ = attachment;
   CheckLoss(*attachment, served_before);
+  CutAllAgain();
   const std::uint64_t blocks = attachment->engine->size_bytes() / kModelBlockBytes;
   if (blocks != volume_.size_blocks() && blocks != pending_size_blocks_) {
     Fail(absl::StrCat("the volume has ", blocks, " blocks after an attach, not ",
@@ -153,6 +155,19 @@ void GroupHarness::AttachEnded(Attachment* attachment,
   volume_.set_size_blocks(blocks);
   pending_size_blocks_ = 0;
   RememberMembers(*attachment);
+}
+
+// R9: at the moment an engine begins to serve, no earlier one has a lease that it can use.
+void GroupHarness::CheckNobodyElseReads(const Attachment& attachment) {
+  for (const auto& other : attachments_) {
+    if (other->state != Attachment::State::kServing || other->epoch >= attachment.epoch) continue;
+    const engine::SegmentStatus status = other->engine->Status();
+    const std::int64_t until_ns =
+        watch_.MayReadUntil(other->epoch, status.configuration, options_.lease_ns);
+    if (!status.health.ok() || until_ns <= world_.now_ns()) continue;
+    Fail(absl::StrCat("reads-are-stable: ", EpochName(attachment.epoch), " serves while ",
+                      EpochName(other->epoch), " still has a lease"));
+  }
 }
 
 // Whether un-flushed writes may be gone: every InSync member of the first configuration is another

@@ -14,7 +14,7 @@ constexpr std::int64_t kMs = 1'000'000;
 
 }  // namespace
 
-GroupHarness::Knobs GroupHarness::DrawKnobs(Random* random, const FaultPlan& plan) {
+GroupHarness::Knobs GroupHarness::DrawKnobs(Random* random, Random* chance, const FaultPlan& plan) {
   Knobs knobs;
   const std::uint64_t dice = random->Below(20);
   knobs.copies = dice < 2 ? 1 : dice < 8 ? 2 : dice < 16 ? 3 : dice < 18 ? 4 : 5;
@@ -32,15 +32,20 @@ GroupHarness::Knobs GroupHarness::DrawKnobs(Random* random, const FaultPlan& pla
   knobs.disk.survives_cut = random->Coin() ? 0.2 : 0.8;
   knobs.disk.torn = random->Coin() ? 0.0 : 0.3;
   knobs.disk.lose_after_failed_flush = plan.Has("disk_error") && random->Coin();
+  // Several regions, so that some are clean, copied or noted while others are not.
+  if (chance->Chance(0.25)) knobs.volume_blocks = 1024 * chance->Between(3, 20);
+  knobs.moves = chance->Chance(0.35);
+  knobs.cuts_again = chance->Chance(0.35);
   return knobs;
 }
 
 GroupHarness::GroupHarness(std::uint64_t seed, const std::vector<FaultClass>& faults)
     : world_(seed),
+      chance_(~seed),
       plan_(FaultPlan::Draw(faults, &world_.random())),
-      knobs_(DrawKnobs(&world_.random(), plan_)),
-      watch_(&world_),
+      knobs_(DrawKnobs(&world_.random(), &chance_, plan_)),
       volume_(knobs_.volume_blocks),
+      watch_(&world_, &volume_.versions()),
       volume_id_(world_.MakeId()) {
   options_.generation_interval_ns =
       static_cast<std::int64_t>(world_.random().Between(30, 500)) * kMs;
@@ -48,7 +53,8 @@ GroupHarness::GroupHarness(std::uint64_t seed, const std::vector<FaultClass>& fa
   options_.grace_ns = 120 * kMs;
   options_.member_timeout_ns = 150 * kMs;
   options_.request_timeout_ns = 500 * kMs;
-  options_.member_wait_ns = 300 * kMs;
+  // Shorter than the grace, too: then nothing but the grace keeps it from being too early.
+  options_.member_wait_ns = chance_.Chance(0.25) ? 30 * kMs : 300 * kMs;
   options_.attach_limit_ns = 3'000 * kMs;
   options_.backlog_limit_ns = 3'000 * kMs;
   options_.reconnect_interval_ns = 20 * kMs;
@@ -138,7 +144,8 @@ std::string GroupHarness::Run() {
 void GroupHarness::Act() {
   Random& random = world_.random();
   if (random.Chance(knobs_.strikes)) Strike();
-  Attachment* const attachment = random.Chance(0.9) ? Current() : RandomServing();
+  Attachment* attachment = random.Chance(0.9) ? Current() : RandomServing();
+  if (knobs_.moves && chance_.Chance(0.4)) attachment = RandomServing();
   if (attachment == nullptr || Paused(attachment->process)) return;
   if (attachment->engine->counters().slow_demotions > 0) {
     SIM_PROBE("group: a slow member was left out");

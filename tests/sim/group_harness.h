@@ -49,6 +49,8 @@ class GroupHarness {
     std::int64_t pace_ns_max = 0;  // between two actions
     double strikes = 0;            // the part of the actions that are faults
     bool trims = false, snapshots = false, membership = false, grows = false;
+    bool moves = false;       // a volume is attached elsewhere while its engine is cut off
+    bool cuts_again = false;  // all lose power, and again when it has just been attached
     FaultMix disk;
   };
 
@@ -77,6 +79,7 @@ class GroupHarness {
     Version version = kZeroes;
     std::uint64_t op = 0;
     std::uint64_t began = 0;
+    std::int64_t began_ns = 0;
     bool superseded = false;  // a newer engine served before it began
     std::unique_ptr<std::byte, FreeAligned> buffer;
     std::span<std::byte> bytes() const { return {buffer.get(), count * kModelBlockBytes}; }
@@ -106,7 +109,7 @@ class GroupHarness {
   };
 
   // group_harness.cc: the course of a run
-  static Knobs DrawKnobs(Random* random, const FaultPlan& plan);
+  static Knobs DrawKnobs(Random* random, Random* chance, const FaultPlan& plan);
   void Act();
   void Advance(std::int64_t duration_ns);
   // Advances until `condition`; false when it did not come within `limit_ns`.
@@ -135,6 +138,7 @@ class GroupHarness {
                                           engine::SegmentHint hint);
   void AttachEnded(Attachment* attachment,
                    absl::StatusOr<std::unique_ptr<engine::SegmentEngine>> result);
+  void CheckNobodyElseReads(const Attachment& attachment);
   void CheckLoss(const Attachment& attachment, const pool::Epoch& served_before);
   void RememberMembers(const Attachment& attachment);
   void StartClose(Attachment* attachment);
@@ -149,6 +153,7 @@ class GroupHarness {
   void StartIo(IoKind kind, Attachment* attachment, std::uint64_t first, std::uint64_t count);
   static io::internal::Detached RunIo(GroupHarness* harness, Io* io);
   void IoEnded(Io* io, const absl::Status& status);
+  void CheckEnoughCopies(const Attachment& attachment);
   void JudgeIoError(const Io& io, const absl::Status& status);
   std::string Name(const Io& io) const;
 
@@ -170,9 +175,11 @@ class GroupHarness {
   void Strike();
   void KillNode(GroupNode* node, bool power);
   void CutAll();
+  void CutAllAgain();
   void Abandon(GroupNode* node);
   void StartLater(GroupNode* node);
   void Partition(bool one_way);
+  void CutOffAndMove();
   void TroubleDisk(const std::string& kind);
   void FlipABit();
   void ReformatOne();
@@ -202,18 +209,20 @@ class GroupHarness {
   void CheckPools();
 
   World world_;
+  // What was thought of later draws from here: the runs of seeds without it stay what they were.
+  Random chance_;
   FaultPlan plan_;
   Knobs knobs_;
   engine::SegmentOptions options_;
-  GroupWatch watch_;
   GroupVolume volume_;
+  GroupWatch watch_;
   pool::VolumeId volume_id_;
   std::vector<std::unique_ptr<GroupNode>> nodes_;
   GroupNode* liar_ = nullptr;  // its disk lies about flushes, or rots
   bool calm_ = false;          // the faults are over
   bool struck_ = false;        // a fault, or a second engine, has been there
   bool reformatted_ = false;
-  pool::PoolId lost_pool_;  // that was re-formatted
+  pool::PoolId lost_pool_;  // that was re-formatted, or whose record of the member is damaged
 
   // What the provisioner knows.
   std::uint64_t next_attachment_ = 2;

@@ -24,17 +24,23 @@ void GroupHarness::StartRandomIo(Attachment* attachment) {
   Random& random = world_.random();
   if (attachment->in_flight >= knobs_.depth_max) return;
   const std::uint64_t dice = random.Below(100);
-  const IoKind kind = dice < 52                   ? IoKind::kWrite
-                      : dice < 84                 ? IoKind::kRead
-                      : dice < 91 && knobs_.trims ? IoKind::kTrim
-                      : dice < 91                 ? IoKind::kWrite
-                                                  : IoKind::kFlush;
+  IoKind kind = dice < 52                   ? IoKind::kWrite
+                : dice < 84                 ? IoKind::kRead
+                : dice < 91 && knobs_.trims ? IoKind::kTrim
+                : dice < 91                 ? IoKind::kWrite
+                                            : IoKind::kFlush;
+  if (kind == IoKind::kFlush && knobs_.cuts_again && chance_.Chance(0.7)) kind = IoKind::kRead;
   if (kind == IoKind::kFlush) return StartIo(kind, attachment, 0, 0);
   // Most of the work meets in few places of few regions, so that it overlaps.
   const std::uint64_t blocks = volume_.size_blocks();
   const std::uint64_t hot = random.Below(knobs_.hot_blocks);
   std::uint64_t first = (hot % 4) * (blocks / 4) + hot / 4 + (random.Coin() ? 0 : 250);
   if (random.Chance(0.1)) first = random.Below(blocks);
+  // Where nothing is yet, into two extents: of a full disk one member may have room for the one.
+  if (plan_.Has("full_disk") && chance_.Chance(0.15)) {
+    first = chance_.Below(blocks / pool::kBlocksPerExtent) * pool::kBlocksPerExtent + 236 +
+            chance_.Below(20);
+  }
   first = std::min(first, blocks - 1);
   std::uint64_t count_max = random.Coin() ? 2 : knobs_.io_blocks_max;
   if (kind == IoKind::kTrim && random.Chance(0.2)) count_max = 600;
@@ -51,6 +57,7 @@ void GroupHarness::StartIo(IoKind kind, Attachment* attachment, std::uint64_t fi
   io->count = count;
   io->op = next_op_++;
   io->began = watch_.Tick();
+  io->began_ns = world_.now_ns();
   io->superseded = attachment->epoch < served_;
   if (kind == IoKind::kRead || kind == IoKind::kWrite) {
     io->buffer.reset(static_cast<std::byte*>(
@@ -114,14 +121,28 @@ void GroupHarness::IoEnded(Io* io, const absl::Status& status) {
     wrong = "wait-not-lie: it succeeded after the attachment had ended in errors";
   } else if (io->kind == IoKind::kRead) {
     wrong = volume_.CheckRead(io->first, io->bytes(), io->began, now);
+    watch_.ReadAnswered(io->bytes().data(), attachment->epoch,
+                        attachment->engine->Status().configuration, options_.lease_ns);
   } else if (io->kind == IoKind::kFlush) {
     volume_.Flushed(io->began);
+    watch_.Flushed(attachment->epoch, io->began_ns);
   } else {
     watch_.Acknowledged(attachment->epoch, io->first, io->count, io->version, io->began);
+    CheckEnoughCopies(*attachment);
     wrong = volume_.Acknowledge(io->op, io->first, io->count, now);
   }
   if (!wrong.empty()) Fail(absl::StrCat(wrong, " (", Name(*io), ")"));
   ios_.erase(io->op);
+}
+
+// R7: of an acknowledgement that came just now.
+void GroupHarness::CheckEnoughCopies(const Attachment& attachment) {
+  const std::uint32_t needed = watch_.in_force()->min_in_sync;
+  if (needed < 2) return;
+  const replica::Configuration configuration = attachment.engine->Status().configuration;
+  if (configuration.in_sync_count() >= needed) return;
+  Fail(absl::StrCat("wait-not-lie: a write was acknowledged with too few copies: ",
+                    replica::ToString(configuration)));
 }
 
 void GroupHarness::JudgeIoError(const Io& io, const absl::Status& status) {

@@ -1,6 +1,7 @@
 #include "tests/sim/group_node.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -35,6 +36,8 @@ void GroupNode::AddPool(std::uint64_t size_bytes) {
   slot.meta_path = absl::StrCat("/pool", pools_.size(), "/meta");
   slot.disk = machine_->AddDisk(slot.data_path, size_bytes + pool::kExtentBytes);
   slot.meta = machine_->AddMetaDisk(slot.meta_path);
+  slot.disk->set_write_observer(
+      [this, pool = pools_.size()](std::span<const std::byte> bytes) { CheckNoted(pool, bytes); });
   to_format_.push_back(pools_.size());
   pools_.push_back(std::move(slot));
 }
@@ -163,8 +166,47 @@ absl::StatusOr<std::unique_ptr<replica::ReplicaPort>> GroupNode::OpenPort(pool::
   if (slot == nullptr || slot->store == nullptr) {
     return absl::NotFoundError(absl::StrCat("no pool ", pool.ToString(), " at ", name()));
   }
+  if (std::find(slot->members.begin(), slot->members.end(), replica) == slot->members.end()) {
+    slot->members.push_back(replica);
+    watch_->SetDisk(replica, slot->disk);
+  }
   std::unique_ptr<replica::ReplicaPort> port = slot->store->MakePort(replica);
-  return std::make_unique<WatchPort>(watch_, replica, std::move(port));
+  return std::make_unique<WatchPort>(world_, watch_, replica, std::move(port));
+}
+
+void GroupNode::CheckNoted(std::size_t pool, std::span<const std::byte> bytes) {
+  const PoolSlot& slot = pools_[pool];
+  if (slot.store == nullptr) return;
+  std::uint64_t checked[2] = {};  // version and region of the block before
+  for (; bytes.size() >= kModelBlockBytes; bytes = bytes.subspan(kModelBlockBytes)) {
+    std::uint64_t stamp[2];  // with its version; the block (Versions)
+    std::memcpy(stamp, bytes.data(), sizeof(stamp));
+    const auto version = static_cast<Version>(stamp[0]);
+    const std::uint64_t region = stamp[1] * kModelBlockBytes / pool::kRegionBytes;
+    if (version == kZeroes || (checked[0] == version && checked[1] == region)) continue;
+    checked[0] = version;
+    checked[1] = region;
+    for (const pool::ReplicaId& member : slot.members) {
+      const std::optional<pool::Generation> generation =
+          watch_->GenerationOf(member, version, stamp[1], bytes);
+      const replica::Replica* const replica = slot.store->Find(member);
+      if (!generation.has_value() || replica == nullptr) continue;
+      if (NotedAt(slot, *replica, static_cast<std::uint32_t>(region)) >= *generation) continue;
+      watch_->Violate("noted-first", absl::StrCat(name(), " writes block ", stamp[1],
+                                                  " before its region is noted"));
+    }
+  }
+}
+
+pool::Generation GroupNode::NotedAt(const PoolSlot& slot, const replica::Replica& replica,
+                                    std::uint32_t region) {
+  pool::Generation noted;
+  for (const auto* layer = replica.head(); layer != nullptr; layer = layer->parent()) {
+    const std::string* const note =
+        slot.meta->Durable(pool::Table::kNotes, pool::EncodeNoteKey(layer->number(), region));
+    if (note != nullptr) noted = std::max(noted, *pool::DecodeGeneration(*note));
+  }
+  return noted;
 }
 
 std::unique_ptr<replica::ReplicaPort> GroupNode::MakePort(const replica::Member& member) {
@@ -175,7 +217,7 @@ std::unique_ptr<replica::ReplicaPort> GroupNode::MakePort(const replica::Member&
   } else {
     port = std::make_unique<engine::RemoteReplica>(process_, member);
   }
-  return std::make_unique<EngineSidePort>(watch_, member.replica, std::move(port));
+  return std::make_unique<EngineSidePort>(world_, watch_, member.replica, std::move(port));
 }
 
 bool GroupNode::IsLocal(const replica::Member& member) const {

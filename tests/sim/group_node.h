@@ -33,7 +33,8 @@ class GroupNode final : public engine::PortSource, public engine::PortFactory {
     pool::Uuid incarnation;
     // Writes that began before this tick may be gone: since then it is what it is.
     std::uint64_t incarnation_since = 0;
-    std::uint64_t cut_at = 0;  // the last loss of power not yet seen by an open
+    std::uint64_t cut_at = 0;              // the last loss of power not yet seen by an open
+    std::vector<pool::ReplicaId> members;  // that have been used
   };
 
   GroupNode(World* world, GroupWatch* watch, std::size_t number);
@@ -73,6 +74,11 @@ class GroupNode final : public engine::PortSource, public engine::PortFactory {
   static io::internal::Detached RunLife(GroupNode* node);
   io::Task<absl::Status> OpenPool(std::size_t pool);
   io::Task<absl::Status> Format(std::size_t pool);
+  // R5, at the moment a write goes to a pool's disk.
+  void CheckNoted(std::size_t pool, std::span<const std::byte> bytes);
+  // The durable note of the region in the newest of the replica's layers that has one.
+  static pool::Generation NotedAt(const PoolSlot& slot, const replica::Replica& replica,
+                                  std::uint32_t region);
   void Leak();
 
   World* world_;

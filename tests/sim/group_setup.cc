@@ -24,8 +24,10 @@ void GroupHarness::MakeMachines() {
   // they are, and a layer in which a block rotted is never merged away.
   const bool much = plan_.Has("rot") || plan_.Has("reformat") || knobs_.membership;
   const std::uint64_t layers_max = much ? 24 : 6;
-  const std::uint64_t pool_bytes =
-      (layers_max * knobs_.volume_blocks / pool::kBlocksPerExtent + 16) * pool::kExtentBytes;
+  constexpr std::uint64_t kExtentsMax = 600;  // a large volume stays mostly empty
+  const std::uint64_t extents =
+      std::min(layers_max * knobs_.volume_blocks / pool::kBlocksPerExtent + 16, kExtentsMax);
+  const std::uint64_t pool_bytes = extents * pool::kExtentBytes;
   for (std::uint64_t i = 0; i < count; ++i) {
     nodes_.push_back(std::make_unique<GroupNode>(&world_, &watch_, i));
     nodes_.back()->AddPool(pool_bytes);

@@ -42,7 +42,6 @@ TEST(GroupSimTest, KeepsEveryPromiseUnderEverySeed) {
   const auto table = LoadFaultTable(KEELSON_GROUP_FAULTS);
   ASSERT_TRUE(table.ok()) << table.status();
   SeedSuite suite;
-  suite.takes_bugs = true;
   suite.needs_probe = [](std::string_view probe) {
     return probe.starts_with("group:") || probe.starts_with("network:");
   };

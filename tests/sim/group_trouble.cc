@@ -42,6 +42,8 @@ void GroupHarness::Strike() {
     CutAll();
   } else if (kind == "pause") {
     if (node->running()) world_.Pause(node->machine(), Between(&random, 10, 450));
+  } else if (kind == "partition" && knobs_.moves && Current() != nullptr && chance_.Coin()) {
+    CutOffAndMove();
   } else if (kind == "partition" || kind == "one_way") {
     Partition(kind == "one_way");
   } else if (kind == "rot") {
@@ -108,6 +110,14 @@ void GroupHarness::CutAll() {
   world_.PowerCutAll();
 }
 
+// What was read after a loss of power must be there after the next one, flushed by a client or not.
+void GroupHarness::CutAllAgain() {
+  if (!knobs_.cuts_again || !plan_.Has("power_cut_all") || !chance_.Chance(0.4)) return;
+  Later(Between(&chance_, 2, 40), [this] {
+    if (!calm_) CutAll();
+  });
+}
+
 // Some machines and the rest do not reach each other, in one direction or in both.
 void GroupHarness::Partition(bool one_way) {
   Random& random = world_.random();
@@ -123,6 +133,33 @@ void GroupHarness::Partition(bool one_way) {
   for (const auto& [from, to] : blocked) world_.network().Block(from, to);
   Later(random.Coin() ? Between(&random, 5, 200) : Between(&random, 200, 1'500), [this, blocked] {
     for (const auto& [from, to] : blocked) world_.network().Heal(from, to);
+  });
+}
+
+// The machine of the engine reaches nobody, and nobody it, but it goes on; so the volume is
+// attached to another one.
+void GroupHarness::CutOffAndMove() {
+  SIM_PROBE("group: a volume was moved away from an engine that was cut off");
+  const Machine* const alone = Current()->node->machine();
+  std::vector<const Machine*> others;
+  for (const auto& node : nodes_) {
+    if (node->machine() != alone) others.push_back(node->machine());
+  }
+  for (const Machine* other : others) {
+    world_.network().Block(alone, other);
+    world_.network().Block(other, alone);
+  }
+  Later(Between(&chance_, 100, 700), [this, alone, others] {
+    for (const Machine* other : others) {
+      world_.network().Heal(alone, other);
+      world_.network().Heal(other, alone);
+    }
+  });
+  Later(Between(&chance_, 1, 60), [this, alone] {
+    std::vector<GroupNode*> running = NodesThatRun();
+    std::erase_if(running, [alone](const GroupNode* node) { return node->machine() == alone; });
+    if (calm_ || running.empty() || AttachingCount() >= 2) return;
+    StartAttach(running[chance_.Below(running.size())], nullptr);
   });
 }
 
@@ -175,7 +212,8 @@ void GroupHarness::FlipABit() {
   }
 }
 
-// A member's disk is replaced by an empty one under the same name; once in a run.
+// A member's disk is replaced by an empty one under the same name, or its configuration cannot be
+// read any more: either way it is no voter and no source (R2). Once in a run.
 void GroupHarness::ReformatOne() {
   if (reformatted_) return;
   std::vector<replica::Member> data;
@@ -195,9 +233,23 @@ void GroupHarness::ReformatOne() {
     }
   }
   reformatted_ = true;
+  GroupNode::PoolSlot& slot = node->pools()[pool];
+  std::string record;
+  if (slot.store != nullptr && chance_.Coin()) {
+    for (const replica::Member& member : data) {
+      const replica::Replica* const replica = slot.store->Find(member.replica);
+      if (replica == nullptr) continue;
+      record = pool::ObjectKey(pool::kConfigurationPrefix, replica->number().value);
+    }
+  }
   Abandon(node);
   if (node->running()) node->Kill();
-  node->Reformat(pool);
+  if (record.empty()) {
+    node->Reformat(pool);
+  } else {
+    SIM_PROBE("group: a member's record became unreadable");
+    slot.meta->Damage(pool::Table::kObjects, record);
+  }
   StartLater(node);
 }
 

@@ -19,6 +19,17 @@ std::string Name(const pool::Epoch& epoch) {
   return absl::StrCat("epoch ", epoch.attachment, ".", epoch.restart);
 }
 
+// Not the product's: what is judged is not asked.
+template <typename Voted>
+bool MajorityVoted(const Configuration& configuration, Voted voted) {
+  for (const auto* members : {&configuration.members, &configuration.predecessor}) {
+    const auto votes =
+        static_cast<std::size_t>(std::count_if(members->begin(), members->end(), voted));
+    if (!members->empty() && 2 * votes <= members->size()) return false;
+  }
+  return true;
+}
+
 const Member* FindReplica(const Configuration& configuration, const pool::ReplicaId& replica) {
   for (const Member& member : configuration.members) {
     if (member.replica == replica) return &member;
@@ -69,6 +80,8 @@ void GroupWatch::Prepared(const pool::ReplicaId& member, const pool::Epoch& epoc
                                        " after ", Name(promise.epoch)));
   }
   if (epoch >= promise.epoch) promise = {epoch, world_->now_ns()};
+  traces_[member].prepared_ns = world_->now_ns();
+  traces_[member].promised_ns.emplace(epoch, world_->now_ns());
   if (answer.configuration.has_value() && answer.configuration->version < highest_[member]) {
     Violate("quorum-intersects",
             absl::StrCat("member ", Short(member), " forgot a configuration it had accepted"));
@@ -83,7 +96,16 @@ void GroupWatch::Answered(const pool::ReplicaId& member, const pool::Epoch& epoc
 void GroupWatch::Proposed(const Configuration& configuration) {
   if (!proposed_.insert(configuration.version).second) return;
   CheckShape(configuration);
-  if (configuration.version.counter == 1) CheckFirstOfEpoch(configuration);
+  const pool::Epoch& epoch = configuration.version.epoch;
+  if (configuration.version.counter == 1) {
+    CheckFirstOfEpoch(configuration);
+    if (const auto base = bases_.find(epoch); base != bases_.end()) {
+      CheckNext(base->second, configuration);
+    }
+  } else if (const auto last = last_proposed_.find(epoch); last != last_proposed_.end()) {
+    CheckNext(last->second, configuration);
+  }
+  last_proposed_[epoch] = configuration;
 }
 
 void GroupWatch::Accepted(const pool::ReplicaId& member, const Configuration& configuration) {
@@ -102,7 +124,7 @@ void GroupWatch::Accepted(const pool::ReplicaId& member, const Configuration& co
   const auto voted = [&record](const Member& voter) {
     return record.accepted_by.contains(voter.replica);
   };
-  if (!replica::HasMajority(configuration, voted)) return;
+  if (!MajorityVoted(configuration, voted)) return;
   const Configuration* const before = in_force();
   if (before != nullptr && before->version < configuration.version) {
     CheckOneChange(*before, configuration);
@@ -149,7 +171,7 @@ void GroupWatch::CheckFirstOfEpoch(const Configuration& first) {
     const auto answer = answers.find(voter.replica);
     return answer != answers.end() && answer->second.configuration.has_value();
   };
-  if (!replica::HasMajority(*base, voted)) {
+  if (!MajorityVoted(*base, voted)) {
     Violate("quorum-intersects",
             absl::StrCat("an attachment without a majority: ", replica::ToString(*base)));
   }

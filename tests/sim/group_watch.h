@@ -4,6 +4,7 @@
 // invariants that need that view (docs/protocol.md names them); the first one broken is kept.
 // WatchPort tells it; it survives every process. One thread.
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -22,9 +23,11 @@
 
 namespace keelson::sim {
 
+class SimDisk;
+
 class GroupWatch {
  public:
-  explicit GroupWatch(World* world) : world_(world) {}
+  GroupWatch(World* world, const Versions* versions) : world_(world), versions_(versions) {}
   GroupWatch(const GroupWatch&) = delete;
   GroupWatch& operator=(const GroupWatch&) = delete;
 
@@ -40,6 +43,41 @@ class GroupWatch {
              std::span<const std::byte> bytes);
   void Trimmed(const pool::ReplicaId& member, std::uint64_t first, std::uint64_t count,
                std::uint64_t began);
+
+  // --- From the members and their disks (group_watch_durable.cc) ---
+  void SetDisk(const pool::ReplicaId& member, const SimDisk* disk) { traces_[member].disk = disk; }
+  // The write is about to be done at the member.
+  void Sent(const pool::ReplicaId& member, const pool::Generation& generation,
+            std::span<const std::byte> bytes);
+  // The generation that wrote this block there; nothing: no engine's write did, or it is not as it
+  // was written (rot).
+  std::optional<pool::Generation> GenerationOf(const pool::ReplicaId& member, Version version,
+                                               std::uint64_t block,
+                                               std::span<const std::byte> bytes) const;
+  // A write or trim of the generation, or a copy, has just been applied there.
+  void Applied(const pool::ReplicaId& member, const pool::Generation& generation);
+  // `generation`: what the copy's region was noted with.
+  void Copied(const pool::ReplicaId& member, const pool::Generation& generation) {
+    traces_[member].copied_ns[generation] = world_->now_ns();
+  }
+  // A change that was asked for at `began_ns` has ended, well or badly.
+  void ChangeEnded(const pool::ReplicaId& member, std::int64_t began_ns);
+  void ProgressRecorded(const pool::ReplicaId& member, std::int64_t began_ns);
+  // The member answered a heartbeat that the engine of `epoch` had sent then.
+  void Beat(const pool::ReplicaId& member, const pool::Epoch& epoch, std::int64_t sent_ns) {
+    beats_[epoch][member] = std::max(beats_[epoch][member], sent_ns);
+  }
+  // What a read of a client returns has arrived from a member.
+  void Arrived(const std::byte* into) { arrived_ns_[into] = world_->now_ns(); }
+  // The client has been answered, through an engine of `epoch` for which `configuration` is in
+  // force (R9).
+  void ReadAnswered(const std::byte* into, const pool::Epoch& epoch,
+                    const replica::Configuration& configuration, std::int64_t lease_ns);
+  // Until when that engine has a lease, and a member to read from, for all that is known here.
+  std::int64_t MayReadUntil(const pool::Epoch& epoch, const replica::Configuration& configuration,
+                            std::int64_t lease_ns) const;
+  // A client's flush through the engine of `epoch` that began then was acknowledged.
+  void Flushed(const pool::Epoch& epoch, std::int64_t began_ns);
 
   // --- From the engines ---
   // The member's answer has reached the engine of `epoch`.
@@ -86,6 +124,15 @@ class GroupWatch {
   struct Trim {
     std::uint64_t first, count, began;
   };
+  // Of a member, in the world's time.
+  struct Trace {
+    const SimDisk* disk = nullptr;
+    std::int64_t prepared_ns = 0;  // the last session was answered
+    std::map<pool::Epoch, std::int64_t> promised_ns;
+    std::map<pool::Generation, std::int64_t> copied_ns;
+    std::map<pool::Generation, std::int64_t> applied_ns;
+    std::map<Version, pool::Generation> generations;
+  };
   struct Held {
     std::unordered_set<std::uint64_t> blocks;  // block << 32 | version
     std::vector<Trim> trims;
@@ -96,11 +143,19 @@ class GroupWatch {
   void CheckShape(const replica::Configuration& configuration);
   void CheckFirstOfEpoch(const replica::Configuration& first);
   void CheckRestarted(const replica::Configuration& first, const replica::Configuration& base);
+  // `after` is what the engine that made `before`, or was attached from it, made of it.
+  void CheckNext(const replica::Configuration& before, const replica::Configuration& after);
+  void CheckNextMember(const replica::Configuration& before, const replica::Member& old,
+                       const replica::Member& now);
+  // When the member promised something higher; never: the end of time.
+  std::int64_t LeftAt(const pool::ReplicaId& member, const pool::Epoch& epoch) const;
+  void CheckClean(const replica::Configuration& configuration);
   void CheckOneChange(const replica::Configuration& before, const replica::Configuration& after);
   bool Has(const pool::ReplicaId& member, std::uint64_t block, Version version,
            std::uint64_t began) const;
 
   World* world_;
+  const Versions* versions_;
   std::uint64_t tick_ = 0;
   std::map<pool::ReplicaId, Promise> promises_;
   std::map<pool::ReplicaId, replica::ConfigurationVersion> highest_;
@@ -109,7 +164,11 @@ class GroupWatch {
   std::set<replica::ConfigurationVersion> proposed_;
   // What the first configuration of an epoch was made from: later answers in it may name that one.
   std::map<pool::Epoch, replica::Configuration> bases_;
+  std::map<pool::Epoch, replica::Configuration> last_proposed_;
   std::map<pool::ReplicaId, Held> held_;
+  std::map<pool::ReplicaId, Trace> traces_;
+  std::map<pool::Epoch, std::map<pool::ReplicaId, std::int64_t>> beats_;
+  std::map<const std::byte*, std::int64_t> arrived_ns_;
   std::set<pool::ReplicaId> witnesses_;
   std::string violation_;
 };

@@ -87,6 +87,7 @@ std::string RegisterHistory::Read(Version version, Tick begin, Tick end) {
   }
   if (entry->begin > end) return absl::StrCat("version ", version, " was not yet written");
   entry->certain = true;
+  entry->settled = entry->lost;
   entry->seen = std::max(entry->seen, begin);
   entry->latest = std::min(entry->latest, end);
   return Contradiction(*entry);
@@ -164,6 +165,7 @@ std::string RegisterHistory::ReadMix(Versions* versions,
 void RegisterHistory::Lose(Tick flushed, Tick horizon, Tick now) {
   Fence(now);
   const auto durable = [&](const Entry& entry) {
+    if (entry.settled && flushed > 0) return true;
     return entry.certain && !entry.zero_read && (entry.latest < flushed || entry.begin > horizon);
   };
   std::vector<Entry> kept;

@@ -41,7 +41,9 @@ class RegisterHistory {
   std::string ReadBytes(Versions* versions, std::uint64_t block, std::span<const std::byte> bytes,
                         Tick begin, Tick end);
   // Every copy may have lost what was not flushed: writes that began before `horizon` and were not
-  // complete when a flush began that ended well (the last one at `flushed`). Implies Fence.
+  // complete when a flush began that ended well (the last one at `flushed`; 0: nothing is sure to
+  // be there). What an earlier loss left and a read showed is not lost again: it had been made
+  // equal and flushed before (R11). Implies Fence.
   void Lose(Tick flushed, Tick horizon, Tick now);
 
   // The versions that a read from `begin` to `end` may show.
@@ -58,7 +60,8 @@ class RegisterHistory {
     Tick seen = 0;         // the last beginning of an operation of this version
     bool certain = false;  // it happened: acknowledged, or read
     bool zero_read = false;
-    bool lost = false;  // an acknowledgement means nothing any more
+    bool lost = false;     // an acknowledgement means nothing any more
+    bool settled = false;  // lost, and read since
   };
 
   static bool Precedes(const Entry& a, const Entry& b) { return a.latest < b.seen; }

@@ -79,6 +79,18 @@ TEST(RegisterHistoryTest, LosesOnlyWhatNoFlushCovered) {
   EXPECT_NE(other.Read(7, 12, 13), "") << "older than a flushed write";
 }
 
+TEST(RegisterHistoryTest, LosesNothingTwiceThatWasReadInBetween) {
+  RegisterHistory block;
+  block.Begin(1, 11, 1);
+  block.Acknowledge(1, 2);
+  block.Begin(2, 12, 5);
+  block.Acknowledge(2, 6);
+  block.Lose(/*flushed=*/4, /*horizon=*/8, /*now=*/9);
+  EXPECT_EQ(block.Read(12, 10, 11), "");
+  block.Lose(/*flushed=*/4, /*horizon=*/20, /*now=*/21);
+  EXPECT_NE(block.Read(11, 22, 23), "");
+}
+
 TEST(RegisterHistoryTest, LosesNothingThatBeganAfterACopyCameBack) {
   RegisterHistory block;
   block.Begin(1, 7, 10);

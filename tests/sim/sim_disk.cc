@@ -1,5 +1,6 @@
 #include "tests/sim/sim_disk.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -91,7 +92,10 @@ void SimDisk::Submit(SimReactor* process, io::IoOp* op) {
                  "overlapping changes of a file are never in flight together");
     }
   }
-  in_flight_.push_back({op, process, Validate(*op), completions_, {}, false});
+  if (op->kind == io::IoOp::Kind::kWrite && on_write_) {
+    on_write_(std::span<const std::byte>(op->data, op->size_bytes));
+  }
+  in_flight_.push_back({op, process, Validate(*op), completions_, world_->now_ns(), {}, false});
   const auto in_flight = std::prev(in_flight_.end());
   if (in_flight->result == 0) in_flight->result = DrawError(*op);
   if (in_flight->result == 0 && world_->random().Coin()) {
@@ -193,6 +197,7 @@ void SimDisk::Complete(std::list<InFlight>::iterator in_flight) {
 }
 
 void SimDisk::CompleteFlush(const InFlight& in_flight) {
+  if (in_flight.result == 0) flushed_at_ns_ = std::max(flushed_at_ns_, in_flight.submitted_ns);
   if (in_flight.result == 0 && faults_.lying_flush) return;
   if (in_flight.result != 0) ++flush_failures_;
   for (auto it = unflushed_.begin(); it != unflushed_.end();) {

@@ -12,6 +12,7 @@
 // flight at the same time are a bug of the caller and abort.
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -70,6 +71,11 @@ class SimDisk {
   std::uint64_t backed_count() const;
   // Flushes that failed so far.
   std::uint64_t flush_failures() const { return flush_failures_; }
+  // When the last of the flushes that ended well was submitted; 0: none did.
+  std::int64_t flushed_at_ns() const { return flushed_at_ns_; }
+  // Told of every write when it is submitted.
+  using WriteObserver = std::function<void(std::span<const std::byte>)>;
+  void set_write_observer(WriteObserver observer) { on_write_ = std::move(observer); }
   // Keeps what a failed flush covered after all: it is as any other write not yet flushed.
   void Forgive();
   std::size_t unflushed_count() const { return unflushed_.size(); }
@@ -93,8 +99,9 @@ class SimDisk {
   struct InFlight {
     io::IoOp* op;
     SimReactor* process;
-    int result = 0;                         // decided at submission
-    std::uint64_t flush_covers = 0;         // completions before the flush was submitted
+    int result = 0;                  // decided at submission
+    std::uint64_t flush_covers = 0;  // completions before the flush was submitted
+    std::int64_t submitted_ns = 0;
     std::list<Unflushed>::iterator effect;  // of a write that took effect before it completed
     bool effect_done = false;
   };
@@ -127,6 +134,8 @@ class SimDisk {
   std::list<InFlight> in_flight_;
   std::uint64_t completions_ = 0;
   std::uint64_t flush_failures_ = 0;
+  std::int64_t flushed_at_ns_ = 0;
+  WriteObserver on_write_;
   SimReactor* locked_by_ = nullptr;
   int sticky_read_ = 0, sticky_write_ = 0, sticky_flush_ = 0;
 };

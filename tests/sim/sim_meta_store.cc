@@ -151,6 +151,15 @@ void SimMetaDisk::Erase() {
   unsynced_.clear();
 }
 
+void SimMetaDisk::Damage(pool::Table table, const std::string& key) {
+  KEEL_CHECK(opened_by_ == nullptr, "a metadata directory is damaged while nobody has it open");
+  pool::MetaBatch batch;
+  batch.Put(table, key, "\xff damaged");
+  Apply(batch, &current_);
+  unsynced_.push_back(batch);
+  MakeDurable(unsynced_.size());
+}
+
 std::int64_t SimMetaDisk::DrawLatency() {
   Random& random = world_->random();
   auto latency = static_cast<std::int64_t>(

@@ -38,8 +38,16 @@ class SimMetaDisk {
   void PowerCut();
   // Everything is lost, as when the directory is deleted.
   void Erase();
+  // The entry reads as bytes that mean nothing, from now on. While nobody has it open.
+  void Damage(pool::Table table, const std::string& key);
 
   MetaFaults& faults() { return faults_; }
+  // What a loss of power now would leave at the least; null: nothing.
+  const std::string* Durable(pool::Table table, const std::string& key) const {
+    const auto& entries = durable_[static_cast<std::size_t>(table)];
+    const auto found = entries.find(key);
+    return found == entries.end() ? nullptr : &found->second;
+  }
   std::size_t entry_count(pool::Table table) const {
     return current_[static_cast<std::size_t>(table)].size();
   }

@@ -26,9 +26,13 @@ io::Task<absl::Status> WatchPort::Accept(Configuration configuration, std::int64
 io::Task<absl::Status> WatchPort::Write(std::uint64_t offset, std::span<const std::byte> from,
                                         pool::Generation generation, std::int64_t deadline_ns) {
   const pool::Epoch epoch = epoch_;
+  const std::int64_t began_ns = world_->now_ns();
+  watch_->Sent(member_, generation, from);
   absl::Status status = co_await port_->Write(offset, from, generation, deadline_ns);
+  watch_->ChangeEnded(member_, began_ns);
   if (status.ok()) {
     watch_->Changed(member_, epoch, "a write");
+    watch_->Applied(member_, generation);
     watch_->Holds(member_, offset / kModelBlockBytes, from);
   }
   co_return status;
@@ -38,12 +42,21 @@ io::Task<absl::Status> WatchPort::Trim(std::uint64_t offset, std::uint64_t size_
                                        pool::Generation generation, std::int64_t deadline_ns) {
   const pool::Epoch epoch = epoch_;
   const std::uint64_t began = watch_->Tick();
+  const std::int64_t began_ns = world_->now_ns();
   absl::Status status = co_await port_->Trim(offset, size_bytes, generation, deadline_ns);
+  watch_->ChangeEnded(member_, began_ns);
   if (status.ok()) {
     watch_->Changed(member_, epoch, "a trim");
+    watch_->Applied(member_, generation);
     watch_->Trimmed(member_, offset / kModelBlockBytes, size_bytes / kModelBlockBytes, began);
   }
   co_return status;
+}
+
+io::Task<absl::Status> WatchPort::BeginCopy(pool::SnapshotId layer, std::uint32_t region,
+                                            pool::Generation generation, std::int64_t deadline_ns) {
+  copying_[{layer, region}] = generation;
+  return port_->BeginCopy(layer, region, generation, deadline_ns);
 }
 
 io::Task<absl::Status> WatchPort::WriteCopy(pool::SnapshotId layer, std::uint32_t extent,
@@ -52,9 +65,12 @@ io::Task<absl::Status> WatchPort::WriteCopy(pool::SnapshotId layer, std::uint32_
                                             std::int64_t deadline_ns) {
   const pool::Epoch epoch = epoch_;
   const pool::BlockBits data = content.data;
+  const std::int64_t began_ns = world_->now_ns();
   absl::Status status = co_await port_->WriteCopy(layer, extent, content, packed, deadline_ns);
+  watch_->ChangeEnded(member_, began_ns);
   if (!status.ok()) co_return status;
   watch_->Changed(member_, epoch, "a copy");
+  watch_->Copied(member_, copying_[{layer, extent / pool::kExtentsPerRegion}]);
   std::size_t position = 0;
   for (std::uint32_t block = 0; block < pool::kBlocksPerExtent && layer.is_nil(); ++block) {
     const std::uint64_t number = std::uint64_t{extent} * pool::kBlocksPerExtent + block;
@@ -68,8 +84,17 @@ io::Task<absl::Status> WatchPort::WriteCopy(pool::SnapshotId layer, std::uint32_
   co_return status;
 }
 
+io::Task<absl::Status> WatchPort::RecordProgress(replica::ResyncProgress progress,
+                                                 std::int64_t deadline_ns) {
+  const std::int64_t began_ns = world_->now_ns();
+  absl::Status status = co_await port_->RecordProgress(progress, deadline_ns);
+  if (status.ok()) watch_->ProgressRecorded(member_, began_ns);
+  co_return status;
+}
+
 io::Task<absl::StatusOr<replica::PrepareAnswer>> EngineSidePort::Prepare(pool::Epoch epoch,
                                                                          std::int64_t deadline_ns) {
+  epoch_ = epoch;
   absl::StatusOr<replica::PrepareAnswer> answer = co_await port_->Prepare(epoch, deadline_ns);
   if (answer.ok()) watch_->Answered(member_, epoch, *answer);
   co_return answer;
@@ -79,6 +104,20 @@ io::Task<absl::Status> EngineSidePort::Accept(Configuration configuration,
                                               std::int64_t deadline_ns) {
   watch_->Proposed(configuration);
   return port_->Accept(std::move(configuration), deadline_ns);
+}
+
+io::Task<absl::Status> EngineSidePort::Heartbeat(std::int64_t deadline_ns) {
+  const std::int64_t sent_ns = world_->now_ns();
+  absl::Status status = co_await port_->Heartbeat(deadline_ns);
+  if (status.ok()) watch_->Beat(member_, epoch_, sent_ns);
+  co_return status;
+}
+
+io::Task<absl::Status> EngineSidePort::Read(std::uint64_t offset, std::span<std::byte> into,
+                                            std::int64_t deadline_ns) {
+  absl::Status status = co_await port_->Read(offset, into, deadline_ns);
+  if (status.ok()) watch_->Arrived(into.data());
+  co_return status;
 }
 
 }  // namespace keelson::sim

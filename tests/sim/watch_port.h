@@ -4,6 +4,7 @@
 // of that process, or the server of the data protocol); EngineSidePort between an engine and any
 // member. Same threads and errors as the ports they wrap.
 
+#include <map>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -96,8 +97,9 @@ class ForwardPort : public replica::ReplicaPort {
 // At the member's side.
 class WatchPort final : public ForwardPort {
  public:
-  WatchPort(GroupWatch* watch, pool::ReplicaId member, std::unique_ptr<ReplicaPort> port)
-      : ForwardPort(std::move(port)), watch_(watch), member_(member) {}
+  WatchPort(World* world, GroupWatch* watch, pool::ReplicaId member,
+            std::unique_ptr<ReplicaPort> port)
+      : ForwardPort(std::move(port)), world_(world), watch_(watch), member_(member) {}
 
   io::Task<absl::StatusOr<replica::PrepareAnswer>> Prepare(pool::Epoch epoch,
                                                            std::int64_t deadline_ns) override;
@@ -107,31 +109,43 @@ class WatchPort final : public ForwardPort {
                                pool::Generation generation, std::int64_t deadline_ns) override;
   io::Task<absl::Status> Trim(std::uint64_t offset, std::uint64_t size_bytes,
                               pool::Generation generation, std::int64_t deadline_ns) override;
+  io::Task<absl::Status> BeginCopy(pool::SnapshotId layer, std::uint32_t region,
+                                   pool::Generation generation, std::int64_t deadline_ns) override;
   io::Task<absl::Status> WriteCopy(pool::SnapshotId layer, std::uint32_t extent,
                                    replica::ExtentContent content,
                                    std::span<const std::byte> packed,
                                    std::int64_t deadline_ns) override;
+  io::Task<absl::Status> RecordProgress(replica::ResyncProgress progress,
+                                        std::int64_t deadline_ns) override;
 
  private:
+  World* world_;       // outlives every port
   GroupWatch* watch_;  // outlives every port
   pool::ReplicaId member_;
   pool::Epoch epoch_;  // of the session
+  std::map<std::pair<pool::SnapshotId, std::uint32_t>, pool::Generation> copying_;
 };
 
 // At the engine's side: what it has been told when it decides.
 class EngineSidePort final : public ForwardPort {
  public:
-  EngineSidePort(GroupWatch* watch, pool::ReplicaId member, std::unique_ptr<ReplicaPort> port)
-      : ForwardPort(std::move(port)), watch_(watch), member_(member) {}
+  EngineSidePort(World* world, GroupWatch* watch, pool::ReplicaId member,
+                 std::unique_ptr<ReplicaPort> port)
+      : ForwardPort(std::move(port)), world_(world), watch_(watch), member_(member) {}
 
   io::Task<absl::StatusOr<replica::PrepareAnswer>> Prepare(pool::Epoch epoch,
                                                            std::int64_t deadline_ns) override;
   io::Task<absl::Status> Accept(replica::Configuration configuration,
                                 std::int64_t deadline_ns) override;
+  io::Task<absl::Status> Heartbeat(std::int64_t deadline_ns) override;
+  io::Task<absl::Status> Read(std::uint64_t offset, std::span<std::byte> into,
+                              std::int64_t deadline_ns) override;
 
  private:
+  World* world_;       // outlives every port
   GroupWatch* watch_;  // outlives every port
   pool::ReplicaId member_;
+  pool::Epoch epoch_;  // of the engine
 };
 
 }  // namespace keelson::sim

@@ -1,0 +1,203 @@
+// GroupWatch: what can be held against an engine at once, long before a client could see it: what
+// the members' disks were asked (flushes, clean generations, members called InSync), when members
+// promised what (sessions, leases), and what each configuration makes of the one before.
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "tests/sim/group_watch.h"
+#include "tests/sim/sim_disk.h"
+
+namespace keelson::sim {
+
+using replica::Configuration;
+using replica::Member;
+using replica::MemberState;
+
+namespace {
+
+const Member* FindReplica(const std::vector<Member>& members, const pool::ReplicaId& replica) {
+  const auto found = std::find_if(members.begin(), members.end(), [&replica](const Member& member) {
+    return member.replica == replica;
+  });
+  return found == members.end() ? nullptr : &*found;
+}
+
+bool SameReplicas(const std::vector<Member>& a, const std::vector<Member>& b) {
+  return a.size() == b.size() && std::all_of(a.begin(), a.end(), [&b](const Member& member) {
+           return FindReplica(b, member.replica) != nullptr;
+         });
+}
+
+std::string Short(const pool::Uuid& id) { return id.ToString().substr(0, 8); }
+
+}  // namespace
+
+void GroupWatch::Sent(const pool::ReplicaId& member, const pool::Generation& generation,
+                      std::span<const std::byte> bytes) {
+  std::uint64_t stamp = 0;
+  std::memcpy(&stamp, bytes.data(), sizeof(stamp));
+  traces_[member].generations[static_cast<Version>(stamp)] = generation;
+}
+
+std::optional<pool::Generation> GroupWatch::GenerationOf(const pool::ReplicaId& member,
+                                                         Version version, std::uint64_t block,
+                                                         std::span<const std::byte> bytes) const {
+  const auto trace = traces_.find(member);
+  if (trace == traces_.end()) return std::nullopt;
+  const auto found = trace->second.generations.find(version);
+  if (found == trace->second.generations.end()) return std::nullopt;
+  if (!versions_->Matches(version, block, 0, bytes.first(kModelSectorBytes))) return std::nullopt;
+  return found->second;
+}
+
+void GroupWatch::Applied(const pool::ReplicaId& member, const pool::Generation& generation) {
+  traces_[member].applied_ns[generation] = world_->now_ns();
+  const Configuration* const now = in_force();
+  if (now == nullptr || generation > now->clean || generation.epoch != now->version.epoch) return;
+  const Member* const named = FindReplica(now->members, member);
+  if (named == nullptr || named->state != MemberState::kInSync) return;
+  Violate("clean-is-equal",
+          absl::StrCat("a write of generation ", generation.counter,
+                       ", which is clean, was applied at InSync member ", Short(member)));
+}
+
+// R1: an earlier session's changes have ended before a new one is answered.
+void GroupWatch::ChangeEnded(const pool::ReplicaId& member, std::int64_t began_ns) {
+  const std::int64_t prepared_ns = traces_[member].prepared_ns;
+  if (began_ns < prepared_ns && prepared_ns < world_->now_ns()) {
+    Violate("one-writer", absl::StrCat("a change of an earlier session was under way at ",
+                                       Short(member), " after a later one had been answered"));
+  }
+}
+
+void GroupWatch::ProgressRecorded(const pool::ReplicaId& member, std::int64_t began_ns) {
+  const Trace& trace = traces_[member];
+  for (const auto& [generation, copied_ns] : trace.copied_ns) {
+    if (copied_ns > began_ns || copied_ns <= trace.disk->flushed_at_ns()) continue;
+    Violate("divergent-is-recorded",
+            absl::StrCat("member ", Short(member), " recorded progress without a flush"));
+  }
+}
+
+std::int64_t GroupWatch::LeftAt(const pool::ReplicaId& member, const pool::Epoch& epoch) const {
+  std::int64_t left_ns = INT64_MAX;
+  const auto trace = traces_.find(member);
+  if (trace == traces_.end()) return left_ns;
+  const auto& promised = trace->second.promised_ns;
+  for (auto it = promised.upper_bound(epoch); it != promised.end(); ++it) {
+    left_ns = std::min(left_ns, it->second);
+  }
+  return left_ns;
+}
+
+void GroupWatch::ReadAnswered(const std::byte* into, const pool::Epoch& epoch,
+                              const Configuration& configuration, std::int64_t lease_ns) {
+  const auto arrived = arrived_ns_.extract(into);
+  if (arrived.empty()) return;
+  const std::int64_t since_ns = arrived.mapped() - lease_ns;
+  const auto& members = configuration.members;
+  const auto left = std::count_if(members.begin(), members.end(), [&](const Member& member) {
+    return LeftAt(member.replica, epoch) < since_ns;
+  });
+  if (2 * (members.size() - static_cast<std::size_t>(left)) > members.size()) return;
+  Violate("reads-are-stable",
+          absl::StrCat("a read through epoch ", epoch.attachment, ".", epoch.restart,
+                       " was answered, though a majority had promised a higher one for longer "
+                       "than a lease"));
+}
+
+std::int64_t GroupWatch::MayReadUntil(const pool::Epoch& epoch, const Configuration& configuration,
+                                      std::int64_t lease_ns) const {
+  const auto beats = beats_.find(epoch);
+  const bool source = std::any_of(
+      configuration.members.begin(), configuration.members.end(), [&](const Member& member) {
+        return member.state == MemberState::kInSync && LeftAt(member.replica, epoch) == INT64_MAX;
+      });
+  if (beats == beats_.end() || !source) return 0;
+  std::int64_t newest_ns = 0;
+  for (const auto& [member, sent_ns] : beats->second) newest_ns = std::max(newest_ns, sent_ns);
+  std::vector<std::int64_t> answered;
+  for (const Member& member : configuration.members) {
+    const auto beat = beats->second.find(member.replica);
+    if (beat != beats->second.end()) {
+      answered.push_back(beat->second);
+    } else if (traces_.contains(member.replica) &&
+               traces_.at(member.replica).promised_ns.contains(epoch) &&
+               LeftAt(member.replica, epoch) == INT64_MAX) {
+      answered.push_back(newest_ns);  // in the engine's process, which looks at it with each beat
+    }
+  }
+  const std::size_t needed = configuration.members.size() / 2 + 1;
+  if (answered.size() < needed) return 0;
+  std::sort(answered.rbegin(), answered.rend());
+  return answered[needed - 1] + lease_ns;
+}
+
+void GroupWatch::Flushed(const pool::Epoch& epoch, std::int64_t began_ns) {
+  const Configuration* const now = in_force();
+  if (now == nullptr || now->version.epoch != epoch) return;
+  for (const Member& member : now->members) {
+    if (member.state != MemberState::kInSync) continue;
+    if (traces_[member.replica].disk->flushed_at_ns() >= began_ns) continue;
+    Violate("flush-is-real",
+            absl::StrCat("a flush was acknowledged, but InSync member ", Short(member.replica),
+                         " has not flushed since it began"));
+  }
+}
+
+void GroupWatch::CheckNext(const Configuration& before, const Configuration& after) {
+  if (after.forced) return;
+  if (!SameReplicas(before.members, after.members) &&
+      !SameReplicas(before.members, after.predecessor)) {
+    Violate("one-change",
+            absl::StrCat("the members before are not named: ", replica::ToString(before),
+                         " is followed by ", replica::ToString(after)));
+  }
+  for (const Member& now : after.members) {
+    const Member* const old = FindReplica(before.members, now.replica);
+    if (old != nullptr) CheckNextMember(before, *old, now);
+  }
+  if (after.clean != before.clean) CheckClean(after);
+}
+
+void GroupWatch::CheckNextMember(const Configuration& before, const Member& old,
+                                 const Member& now) {
+  if (now.state == MemberState::kInSync) {
+    const Trace& trace = traces_[now.replica];
+    if (old.state == MemberState::kInSync) return;
+    for (const auto& [generation, copied_ns] : trace.copied_ns) {
+      // What is noted later will be made equal after a crash; a reconcile may have copied it.
+      if (generation > before.clean || copied_ns <= trace.disk->flushed_at_ns()) continue;
+      Violate("divergent-is-recorded",
+              absl::StrCat("member ", Short(now.replica),
+                           " is called InSync, but what was copied to it is not flushed"));
+    }
+    return;
+  }
+  const pool::Generation& through =
+      old.state == MemberState::kInSync ? before.clean : old.in_sync_through;
+  if (now.in_sync_through > through) {
+    Violate("divergent-is-recorded",
+            absl::StrCat("the in-sync-through of ", Short(now.replica), " rises from ",
+                         through.counter, " to ", now.in_sync_through.counter));
+  }
+}
+
+// R10: flushed on every member that is InSync in the configuration that says so.
+void GroupWatch::CheckClean(const Configuration& configuration) {
+  for (const Member& member : configuration.members) {
+    if (member.state != MemberState::kInSync) continue;
+    const Trace& trace = traces_[member.replica];
+    for (const auto& [generation, applied_ns] : trace.applied_ns) {
+      if (generation > configuration.clean || applied_ns <= trace.disk->flushed_at_ns()) continue;
+      Violate("clean-is-equal",
+              absl::StrCat("generation ", configuration.clean.counter,
+                           " is called clean, but InSync member ", Short(member.replica),
+                           " has not flushed a write of generation ", generation.counter));
+    }
+  }
+}
+
+}  // namespace keelson::sim
