@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "blockstore/io/seeded_bug.h"
 
 namespace keelson::engine {
 
@@ -16,8 +17,9 @@ namespace {
 
 // R15: a snapshot that not every segment is known to have.
 void WithdrawIncomplete(Configuration* first) {
-  std::erase_if(first->snapshots,
-                [](const replica::ConfiguredSnapshot& snapshot) { return !snapshot.complete; });
+  std::erase_if(first->snapshots, [](const replica::ConfiguredSnapshot& snapshot) {
+    return !snapshot.complete && !SeededBug(kKeepIncompleteSnapshots);
+  });
 }
 
 }  // namespace
@@ -73,6 +75,11 @@ void AttachPlan::OnAnswer(const Member& member, const replica::PrepareAnswer& an
   peer->without_record = answer.pool != member.pool || answer.replica != member.replica ||
                          !answer.configuration.has_value() ||
                          !NamesThisSegment(*answer.configuration);
+  if (SeededBug(kUnreadableRecordVotes) && !answer.configuration.has_value()) {
+    peer->votes = true;
+    peer->promised_ns = now_ns;
+    return;
+  }
   if (peer->without_record) {
     peer->problem = "has no readable record of this segment";
     peer->promised_ns.reset();
@@ -91,8 +98,10 @@ void AttachPlan::OnAnswer(const Member& member, const replica::PrepareAnswer& an
   Learn(seen.members, now_ns);
   Learn(seen.predecessor, now_ns);
   Learn(seen.successors, now_ns);
+  const auto rank = [](const Configuration& one) { return std::tie(one.forced, one.version); };
   if (!highest_.has_value() ||
-      std::tie(seen.forced, seen.version) > std::tie(highest_->forced, highest_->version)) {
+      (SeededBug(kAttachFromLowestConfiguration) ? rank(seen) < rank(*highest_)
+                                                 : rank(seen) > rank(*highest_))) {
     highest_ = seen;
   }
   if (seen.version.epoch >= epoch_) {
@@ -134,7 +143,7 @@ std::optional<std::int64_t> AttachPlan::MajorityAt(const std::vector<Member>& me
     const Peer* peer = Find(member);
     if (Votes(peer)) votes.push_back(*peer->promised_ns);
   }
-  const std::size_t needed = replica::MajorityOf(members);
+  const std::size_t needed = SeededBug(kAttachWithoutMajority) ? 1 : replica::MajorityOf(members);
   if (votes.size() < needed) return std::nullopt;
   std::sort(votes.begin(), votes.end());
   return votes[needed - 1];
@@ -165,7 +174,7 @@ bool AttachPlan::AnyInSyncKeptItsMemory() const {
 
 bool AttachPlan::IsSource(const Member& member) const {
   return IsInSyncVoter(member) && Find(member)->open &&
-         (!Restarted(member) || !AnyInSyncKeptItsMemory());
+         (!Restarted(member) || !AnyInSyncKeptItsMemory() || SeededBug(kTrustRestartedMember));
 }
 
 std::int64_t AttachPlan::PatienceEnds() const {
@@ -213,7 +222,8 @@ AttachDecision AttachPlan::DecideByMajority(std::int64_t now_ns) const {
   const bool any_source = std::any_of(highest_->members.begin(), highest_->members.end(),
                                       [this](const Member& member) { return IsSource(member); });
   if (!any_source) return WithoutQuorum(now_ns, "no member that is InSync can be used");
-  const std::int64_t grace_ends_ns = EveryoneAnswered() ? 0 : majority_ns + grace_ns_;
+  const bool graceless = EveryoneAnswered() || SeededBug(kAttachWithoutGrace);
+  const std::int64_t grace_ends_ns = graceless ? 0 : majority_ns + grace_ns_;
   decision.until_ns = std::max(PatienceEnds(), grace_ends_ns);
   return decision.until_ns > now_ns ? decision : Ready();
 }
@@ -271,7 +281,9 @@ AttachDecision AttachPlan::Ready() const {
       member.incarnation = peer->incarnation;
       continue;
     }
-    if (before.state == MemberState::kInSync) member.in_sync_through = highest_->clean;
+    if (before.state == MemberState::kInSync || SeededBug(kInSyncThroughRises)) {
+      member.in_sync_through = highest_->clean;
+    }
     member.state = MemberState::kOut;
   }
   WithdrawIncomplete(&first);

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/pool/ids.h"
 #include "blockstore/replica/configuration.h"
 
@@ -27,9 +28,16 @@ class Ballot {
   }
 
   bool in_force() const {
-    return replica::HasMajority(configuration_, [this](const replica::Member& member) {
+    const auto accepted = [this](const replica::Member& member) {
       return HasAccepted(member.replica);
-    });
+    };
+    if (SeededBug(kCommitWithoutMajority)) return !accepted_.empty();
+    if (SeededBug(kChangeWithoutOldMajority)) {
+      replica::Configuration alone = configuration_;
+      alone.predecessor.clear();
+      return replica::HasMajority(alone, accepted);
+    }
+    return replica::HasMajority(configuration_, accepted);
   }
 
   const replica::Configuration& configuration() const { return configuration_; }

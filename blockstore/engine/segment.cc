@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "blockstore/engine/segment_fan_out.h"
 #include "blockstore/io/log.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 
 namespace keelson::engine {
@@ -88,7 +89,9 @@ io::Task<void> Segment::WaitUntil(std::int64_t when_ns) {
   co_await changed_.Wait();
 }
 
-bool Segment::EnoughInSync() const { return in_force_.in_sync_count() >= in_force_.min_in_sync; }
+bool Segment::EnoughInSync() const {
+  return in_force_.in_sync_count() >= in_force_.min_in_sync || SeededBug(kAckWithoutMinInSync);
+}
 
 // --- Writes and trims ---
 
@@ -130,7 +133,7 @@ io::Task<absl::Status> Segment::RunChange(Change* change) {
   ArmRoll();
   // Too few copies (R7): the acknowledgement waits, but not with the range held, which the resync
   // that brings the next copy needs. A member that becomes InSync meanwhile has been given it.
-  while (status.ok() && (Degrading() || !EnoughInSync())) {
+  while (status.ok() && ((Degrading() && !SeededBug(kAckBeforeDegrade)) || !EnoughInSync())) {
     co_await WaitForChange(&change->waits_ns);
     status = health_;
   }
@@ -175,8 +178,9 @@ io::Task<absl::Status> Segment::Apply(Change* change) {
       continue;
     }
     // Nobody is left to ask. Everyone who counts must have it, and nobody may be on his way out.
-    bool everyone = !Degrading();
+    bool everyone = !Degrading() || SeededBug(kAckBeforeDegrade);
     for (const auto& slot : slots_) {
+      if (!slot->connected && SeededBug(kAckBeforeDegrade)) continue;
       if (slot->in_sync && (change->applied & slot->bit()) == 0) everyone = false;
     }
     if (everyone) co_return absl::OkStatus();
@@ -196,9 +200,10 @@ bool Segment::SettleRefusals(Change* change) {
     }
     if (waiting) return false;
     // No InSync member could: the client's error. They may differ in what they did of it.
-    Unsettle(change->offset, change->size_bytes);
+    if (!SeededBug(kRefusalLeavesDifference)) Unsettle(change->offset, change->size_bytes);
     return true;
   }
+  if (SeededBug(kRefusalWithoutDegrade)) return true;
   for (const auto& slot : slots_) {
     if ((change->refused & slot->bit()) != 0) {
       change->refused &= ~slot->bit();
@@ -226,6 +231,7 @@ io::Task<absl::Status> Segment::Flush() {
     for (const auto& slot : slots_) {
       if (!slot->in_sync || (flushed & slot->bit()) != 0) continue;
       everyone = false;
+      if (legs.count() > 0 && SeededBug(kFlushOneMember)) continue;
       if (slot->connected) legs.Add(slot.get());
     }
     if (legs.count() > 0) {
@@ -233,8 +239,9 @@ io::Task<absl::Status> Segment::Flush() {
       co_await FanOut(
           &legs, [deadline_ns](replica::ReplicaPort* port) { return port->Flush(deadline_ns); });
       for (const Leg& leg : legs) {
-        if (leg.status.ok()) {
+        if (leg.status.ok() || SeededBug(kFlushFailureIgnored)) {
           flushed |= leg.slot->bit();
+          if (SeededBug(kFlushOneMember)) co_return absl::OkStatus();
           continue;
         }
         MemberFailed(leg);
@@ -255,8 +262,10 @@ MemberSlot* Segment::PickReader(std::uint64_t not_these) const {
   MemberSlot* found = nullptr;
   for (const auto& slot : slots_) {
     const replica::Member* record = Record(*slot);
-    if (record == nullptr || record->state != replica::MemberState::kInSync) continue;
-    if (!slot->connected || (not_these & slot->bit()) != 0) continue;
+    if (record == nullptr) continue;
+    const bool reads = record->state == replica::MemberState::kInSync ||
+                       (SeededBug(kReadFromSyncing) && slot->catching_up);
+    if (!reads || !slot->connected || (not_these & slot->bit()) != 0) continue;
     if (slot->local) return slot.get();
     if (found == nullptr) found = slot.get();
   }
@@ -272,12 +281,18 @@ io::Task<absl::Status> Segment::Read(std::uint64_t offset, std::span<std::byte> 
   std::uint64_t bad_slots = 0;
   {
     for (;;) {
-      if (AnyUnreconciled(offset, into.size())) {
+      if (AnyUnreconciled(offset, into.size()) && !SeededBug(kReadBeforeReconcile)) {
         CO_RETURN_IF_ERROR(co_await EnsureReconciled(offset, into.size()));
       }
       RangeLock::Hold hold(&ranges_, offset, offset + into.size(), RangeLock::kShared);
-      co_await hold;
-      if (AnyUnreconciled(offset, into.size())) continue;  // a write that failed meanwhile
+      if (SeededBug(kReadDuringWrite)) {
+        hold.Release();
+      } else {
+        co_await hold;
+      }
+      if (AnyUnreconciled(offset, into.size()) && !SeededBug(kReadBeforeReconcile)) {
+        continue;  // a write that failed meanwhile
+      }
       CO_RETURN_IF_ERROR(co_await ReadFrom(offset, into, &bad_slots));
       break;
     }
@@ -322,7 +337,7 @@ io::Task<absl::Status> Segment::ReadFrom(std::uint64_t offset, std::span<std::by
 
 io::Task<absl::Status> Segment::AwaitLease(std::int64_t arrived_ns) {
   std::int64_t waits_ns = 0;
-  while (!lease_.ValidAt(in_force_, arrived_ns)) {
+  while (!lease_.ValidAt(in_force_, arrived_ns) && !SeededBug(kReadWithoutLease)) {
     if (!health_.ok()) co_return health_;
     SendHeartbeats();
     if (lease_.ValidAt(in_force_, arrived_ns)) break;

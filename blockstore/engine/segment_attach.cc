@@ -8,6 +8,7 @@
 #include "blockstore/engine/segment.h"
 #include "blockstore/engine/segment_fan_out.h"
 #include "blockstore/io/log.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 
 namespace keelson::engine {
@@ -107,6 +108,7 @@ io::Task<absl::Status> Segment::Attach(AttachPlan* plan) {
       phase_ = Phase::kFirst;
       changed_.WakeAll();
       io::AsyncMutex::Guard guard = co_await config_.Lock();
+      if (SeededBug(kFirstConfigurationNotCommitted)) break;
       status = co_await Commit(*decision.first);
       // A member may have sealed for a snapshot that never came into force. It drops that layer
       // now, so that layers are the same everywhere before anything is copied.
@@ -201,7 +203,7 @@ io::Task<absl::Status> Segment::TellOfForce(MemberSlot* slot) {
 
 io::Task<absl::Status> Segment::CollectUnreconciled() {
   // One copy cannot differ from itself.
-  if (in_force_.in_sync_count() < 2) co_return absl::OkStatus();
+  if (in_force_.in_sync_count() < 2 || SeededBug(kNoReconcile)) co_return absl::OkStatus();
   // All of them, or they are marked out: one whose notes are not known must not count as InSync.
   std::uint64_t collected = 0;
   std::int64_t waits_ns = 0;

@@ -9,6 +9,7 @@
 #include "blockstore/engine/segment_fan_out.h"
 #include "blockstore/engine/transitions.h"
 #include "blockstore/io/log.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 #include "blockstore/pool/pool.h"
 
@@ -118,7 +119,9 @@ io::Task<absl::Status> Segment::CopyRegion(MemberSlot* source, MemberSlot* targe
   }
   std::vector<RegionNote> theirs;
   const std::uint64_t target_session = target->session;
-  listed = co_await ListNotes(target, above, region, region, &theirs);
+  if (!SeededBug(kResyncIgnoresOwnNotes)) {
+    listed = co_await ListNotes(target, above, region, region, &theirs);
+  }
   if (!listed.ok()) {
     MemberFailed(target, target_session, listed);
     co_return listed;
@@ -274,7 +277,7 @@ io::Task<absl::Status> Segment::ReconcileRegion(std::uint32_t region) {
     absl::Status status = co_await CopyFromAny(&targets, region, in_force_.clean, &source);
     if (!status.ok() && IsMembersOwn(status)) co_return status;
     if (!status.ok()) continue;  // whoever failed is not connected any more
-    if (targets.count() > 0) {
+    if (targets.count() > 0 && !SeededBug(kReconcileWithoutFlush)) {
       // Equal and flushed, before anything of it is answered (R11).
       const std::int64_t deadline_ns = Deadline();
       co_await FanOut(
@@ -322,6 +325,9 @@ io::Task<void> Segment::Resync(MemberSlot* slot) {
       PostponeResync(slot, status);
       // Again with a new session.
       MemberFailed(slot, session, absl::UnavailableError(slot->resync_problem));
+    } else if (SeededBug(kResyncGivesUp)) {
+      slot->resync_running = true;  // so that nobody begins it again
+      co_return;
     }
     StartKeeper(slot);
     StartResyncs();  // it may have come back already
@@ -357,20 +363,27 @@ io::Task<absl::Status> Segment::RunResync(MemberSlot* slot, std::uint64_t sessio
     // Every write that was not sent to it has ended, so that its note is there to be found; every
     // later one goes to it.
     RangeLock::Hold everything(&ranges_, 0, UINT64_MAX, RangeLock::kExclusive);
-    co_await everything;
+    if (SeededBug(kJoinWithoutBarrier)) {
+      everything.Release();
+    } else {
+      co_await everything;
+    }
     if (!Alive(*slot, session)) co_return lost();
-    slot->catching_up = true;
+    slot->catching_up = !SeededBug(kLiveWritesPassBy);
   }
   MemberSlot* source = PickReader(0);
   if (source == nullptr) co_return absl::UnavailableError("there is no copy to resync from");
   std::vector<RegionNote> notes;
   CO_RETURN_IF_ERROR(co_await ListNotes(source, through, 0, UINT32_MAX, &notes));
-  CO_RETURN_IF_ERROR(co_await ListNotes(slot, through, 0, UINT32_MAX, &notes));
+  if (!SeededBug(kResyncIgnoresOwnNotes)) {
+    CO_RETURN_IF_ERROR(co_await ListNotes(slot, through, 0, UINT32_MAX, &notes));
+  }
   slot->missing_regions.clear();
   slot->copied_bytes = 0;
   for (const RegionNote& note : notes) {
     const bool done =
-        note.region < slot->progress.position && note.generation <= slot->progress.generation;
+        note.region < slot->progress.position &&
+        (note.generation <= slot->progress.generation || SeededBug(kResyncTrustsPosition));
     if (!done) slot->missing_regions.insert(note.region);
   }
   KEEL_LOG_INFO("event=resync_started volume={} segment={} replica={} regions={}",
@@ -380,10 +393,14 @@ io::Task<absl::Status> Segment::RunResync(MemberSlot* slot, std::uint64_t sessio
 
   // Nothing is missing; what was written to it is made durable, then it counts. With the checksums
   // of what was copied: a disk that lied about the flush is found out by them.
-  CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress({UINT32_MAX, LastEnded()}, Deadline()));
+  if (!SeededBug(kInSyncBeforeFlush)) {
+    CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress({UINT32_MAX, LastEnded()}, Deadline()));
+  }
   io::AsyncMutex::Guard guard = co_await config_.Lock();
   if (!health_.ok()) co_return health_;
-  if (!Alive(*slot, session) || !slot->catching_up) co_return lost();
+  if (!Alive(*slot, session) || !(slot->catching_up || SeededBug(kLiveWritesPassBy))) {
+    co_return lost();
+  }
   absl::StatusOr<Configuration> next = MarkInSync(in_force_, slot->member.replica);
   if (!next.ok()) co_return next.status();
   co_return co_await Commit(std::move(*next));
@@ -444,7 +461,11 @@ io::Task<absl::Status> Segment::CopyMissingRegion(Rebuild* rebuild, std::uint32_
     if (unreconciled_.count(region) > 0) CO_RETURN_IF_ERROR(co_await ReconcileRegion(region));
     RangeLock::Hold hold(&ranges_, region * kRegionBytes, (region + 1) * kRegionBytes,
                          RangeLock::kExclusive);
-    co_await hold;
+    if (SeededBug(kResyncWithoutRangeLock)) {
+      hold.Release();
+    } else {
+      co_await hold;
+    }
     if (!Alive(*slot, rebuild->session)) co_return ended();
     if (unreconciled_.count(region) > 0) continue;  // a write that failed half-way
     Legs target;

@@ -8,6 +8,7 @@
 #include "blockstore/engine/segment_fan_out.h"
 #include "blockstore/engine/transitions.h"
 #include "blockstore/io/log.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 
 namespace keelson::engine {
@@ -55,7 +56,7 @@ io::Task<absl::Status> Segment::RollGeneration() {
 io::Task<absl::Status> Segment::EndGeneration() {
   const pool::Generation closing = generations_.Roll();
   std::int64_t waits_ns = 0;
-  while (!generations_.HasEnded(closing)) {
+  while (!generations_.HasEnded(closing) && !SeededBug(kCleanBeforeWritesEnd)) {
     if (!health_.ok()) co_return health_;
     co_await WaitForChange(&waits_ns);
   }
@@ -93,13 +94,13 @@ io::Task<absl::Status> Segment::EndGeneration() {
   for (const auto& slot : slots_) {
     const replica::Member* record = Record(*slot);
     const bool in_sync = record != nullptr && record->state == replica::MemberState::kInSync;
-    if (in_sync && (flushed & slot->bit()) == 0) {
+    if (in_sync && (flushed & slot->bit()) == 0 && !SeededBug(kCleanWithFailedMember)) {
       co_return absl::UnavailableError(
           absl::StrCat("volume ", in_force_.volume_name,
                        ": a member failed or joined while the generation ended"));
     }
   }
-  if (!unreconciled_.empty()) {
+  if (!unreconciled_.empty() && !SeededBug(kCleanWhileUnreconciled)) {
     co_return absl::UnavailableError(absl::StrCat("volume ", in_force_.volume_name, " has ",
                                                   unreconciled_.size(),
                                                   " regions that are not reconciled yet"));
@@ -131,7 +132,11 @@ io::Task<absl::Status> Segment::HoldWrites() {
     }
     barrier_.emplace(&ranges_, 0, UINT64_MAX, RangeLock::kExclusive);
     RangeLock::Hold& barrier = *barrier_;
-    co_await barrier;
+    if (SeededBug(kSealWithoutHold)) {
+      barrier.Release();
+    } else {
+      co_await barrier;
+    }
     if (unreconciled_.empty()) break;
     barrier_.reset();  // the last write before the barrier failed half-way
   }
@@ -235,7 +240,8 @@ io::Task<void> Segment::Beat(MemberSlot* slot) {
   absl::Status status = co_await slot->port->Heartbeat(ShortDeadline());
   slot->heartbeat_in_flight = false;
   if (status.ok()) {
-    lease_.OnAnswered(slot->member.replica, sent_ns);
+    lease_.OnAnswered(slot->member.replica,
+                      SeededBug(kLeaseFromAnswer) ? reactor_->NowNanos() : sent_ns);
     if (waiting_ > 0) changed_.WakeAll();
   } else {
     MemberFailed(slot, session, status);

@@ -8,6 +8,7 @@
 #include "blockstore/engine/segment_fan_out.h"
 #include "blockstore/engine/transitions.h"
 #include "blockstore/io/log.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 
 namespace keelson::engine {
@@ -163,7 +164,7 @@ io::Task<absl::Status> Segment::Commit(Configuration next) {
   // A member that came back while this was under way may not have it, and must not be used without.
   for (const auto& slot : slots_) {
     if (!slot->connected || ballot.HasAccepted(slot->member.replica)) continue;
-    if (Record(*slot) == nullptr) continue;
+    if (Record(*slot) == nullptr || SeededBug(kSealLate)) continue;
     MemberFailed(slot.get(), slot->session, absl::UnavailableError("it missed a configuration"));
   }
   if (Degrading()) StartDegrade();
@@ -186,7 +187,7 @@ io::Task<void> Segment::Degrade() {
   degrade_running_ = true;
   co_await reactor_->Yield();  // those that failed together are marked together
   while (health_.ok() && frozen_.ok() && Degrading()) {
-    if (!AnyInSyncConnected()) {
+    if (!AnyInSyncConnected() && !SeededBug(kMarkOutLastCopy)) {
       // The last copies: they are waited for, never given up (R6).
       co_await WaitUntil(reactor_->NowNanos() + options_.reconnect_interval_ns);
       continue;
@@ -203,7 +204,7 @@ io::Task<void> Segment::Degrade() {
       ++marked;
     }
     // None when it came back meanwhile; and without a copy to go on with nobody is marked.
-    if (marked == 0 || !AnyInSyncConnected()) continue;
+    if (marked == 0 || (!AnyInSyncConnected() && !SeededBug(kMarkOutLastCopy))) continue;
     absl::Status committed = co_await Commit(std::move(*next));
     if (!committed.ok()) break;
     counters_.degrades += marked;
@@ -270,7 +271,8 @@ io::Task<absl::Status> Segment::Connect(MemberSlot* slot) {
     co_return absl::DataLossError(
         "it has no readable record: remove it from the volume and add a new replica");
   }
-  if (slot->in_sync && answer->incarnation != record->incarnation) {
+  if (slot->in_sync && answer->incarnation != record->incarnation &&
+      !SeededBug(kTakeBackRestartedMember)) {
     slot->restarted = true;
     FailIfAllRestarted();
     co_return absl::UnavailableError("it restarted and is being marked out");
@@ -278,7 +280,7 @@ io::Task<absl::Status> Segment::Connect(MemberSlot* slot) {
   // What it missed while it was away. A configuration that comes into force meanwhile goes to it
   // too; one under way is sent by Commit.
   replica::ConfigurationVersion accepted;
-  while (accepted < in_force_.version) {
+  while (accepted < in_force_.version && !SeededBug(kSealLate)) {
     accepted = in_force_.version;
     Configuration current = in_force_;
     CO_RETURN_IF_ERROR(co_await slot->port->Accept(std::move(current), Deadline()));
@@ -308,7 +310,8 @@ void Segment::StartResyncs() {
   if (phase_ != Phase::kServing || closing_ || !health_.ok()) return;
   for (const auto& slot : slots_) {
     const Member* record = Record(*slot);
-    if (record == nullptr || record->witness || slot->in_sync || slot->resync_running) continue;
+    if (record == nullptr || slot->in_sync || slot->resync_running) continue;
+    if (record->witness && !SeededBug(kWitnessCountsAsCopy)) continue;
     if (!slot->connected) {
       StartKeeper(slot.get());
       continue;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 
 namespace keelson::engine {
@@ -55,6 +56,7 @@ absl::StatusOr<std::vector<ConfiguredSnapshot>::iterator> FindSnapshot(Configura
 
 absl::Status CheckLastCopyStays(const Configuration& from, const Member& leaving) {
   if (leaving.state != MemberState::kInSync || from.in_sync_count() > 1) return absl::OkStatus();
+  if (SeededBug(kMarkOutLastCopy)) return absl::OkStatus();
   return Refused(from, absl::StrCat("replica ", leaving.replica.ToString(),
                                     " is the last one that is InSync; bring another copy back or "
                                     "let one be rebuilt first"));
@@ -66,7 +68,7 @@ absl::StatusOr<Configuration> BeginChange(const Configuration& from) {
     return Refused(from, "a change of its members is under way; ask again when that is in force");
   }
   Configuration next = from;
-  next.predecessor = from.members;
+  if (!SeededBug(kChangeWithoutPredecessor)) next.predecessor = from.members;
   return next;
 }
 
@@ -99,7 +101,9 @@ NextConfiguration MarkOut(const Configuration& from, const pool::ReplicaId& repl
     return Refused(from, absl::StrCat("replica ", replica.ToString(), " is Out already"));
   }
   RETURN_IF_ERROR(CheckLastCopyStays(from, *member));
-  if (member->state == MemberState::kInSync) member->in_sync_through = from.clean;
+  if (member->state == MemberState::kInSync || SeededBug(kInSyncThroughRises)) {
+    member->in_sync_through = from.clean;
+  }
   member->state = MemberState::kOut;
   return Finished(std::move(next));
 }
@@ -108,7 +112,8 @@ NextConfiguration StartSync(const Configuration& from, const pool::ReplicaId& re
                             const pool::Uuid& incarnation, const std::string& address) {
   Configuration next = from;
   ASSIGN_OR_RETURN(Member * member, FindMember(&next, replica));
-  if (member->witness || member->state == MemberState::kInSync) {
+  const bool witness = member->witness && !SeededBug(kWitnessCountsAsCopy);
+  if (witness || member->state == MemberState::kInSync) {
     return Refused(from, absl::StrCat("replica ", replica.ToString(),
                                       member->witness ? " is a witness and holds no data"
                                                       : " is InSync and misses nothing"));
@@ -149,7 +154,7 @@ NextConfiguration AddMember(const Configuration& from, Member member,
         absl::StrCat(Where(from), ": replica ", member.replica.ToString(), " is a member already"));
   }
   member.state = MemberState::kOut;
-  member.in_sync_through = {};
+  member.in_sync_through = SeededBug(kNewMemberIsCurrent) ? from.clean : pool::Generation{};
   const bool is_witness = member.witness;
   next.members.push_back(std::move(member));
   if (witness.has_value()) RETURN_IF_ERROR(ChangeWitness(from, is_witness, *witness, &next));
@@ -164,6 +169,11 @@ NextConfiguration RemoveMember(const Configuration& from, const pool::ReplicaId&
   const bool is_witness = member->witness;
   next.members.erase(FindIn(&next.members, replica));
   if (witness.has_value()) RETURN_IF_ERROR(ChangeWitness(from, is_witness, *witness, &next));
+  if (SeededBug(kTwoMembersAtOnce)) {
+    std::erase_if(next.members, [](const Member& other) {
+      return !other.witness && other.state != MemberState::kInSync;
+    });
+  }
   if (!is_witness) {
     const auto left = static_cast<std::uint32_t>(next.data_member_count());
     next.min_in_sync = std::min(next.min_in_sync, std::max(left, 2U) - 1);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 #include "blockstore/pool/pool.h"
 
@@ -77,6 +78,7 @@ io::Task<absl::Status> ChangeLog::Flush() { return FlushWith(nullptr); }
 
 io::Task<absl::Status> ChangeLog::FlushWith(absl::AnyInvocable<void(MetaBatch*)> at_cut) {
   if (!pool_->health().ok()) co_return pool_->health();
+  if (flush_running_ && !at_cut && SeededBug(kFlushJoinsRunning)) co_return absl::OkStatus();
   if (at_cut) cuts_.push_back(std::move(at_cut));
   if (!flush_running_) {
     flush_running_ = true;
@@ -123,7 +125,10 @@ void ChangeLog::Cut(MetaBatch* batch, std::vector<std::uint32_t>* freed) {
 io::Task<absl::Status> ChangeLog::FlushOnce() {
   if (!pool_->health().ok()) co_return pool_->health();
   std::vector<std::uint32_t> freed;
-  Cut(&flush_batch_, &freed);
+  if (!SeededBug(kMapChangesAfterFlush)) Cut(&flush_batch_, &freed);
+  if (SeededBug(kReuseBeforeDurable) && !freed.empty()) {
+    pool_->ReleaseExtents(std::exchange(freed, {}));
+  }
   if (marked_stamp_ < durable_stamp_) {
     const std::uint64_t stamp = durable_stamp_;
     CO_RETURN_IF_ERROR(co_await pool_->WriteMark(stamp));
@@ -131,6 +136,10 @@ io::Task<absl::Status> ChangeLog::FlushOnce() {
   }
   ++pool_->counters().flushes;
   absl::Status flushed = co_await pool_->data().Flush();
+  if (SeededBug(kMapChangesAfterFlush)) Cut(&flush_batch_, &freed);
+  if (!flushed.ok() && SeededBug(kFlushRetriedIntoSuccess)) {
+    flushed = co_await pool_->data().Flush();
+  }
   if (!flushed.ok()) {
     ++pool_->counters().io_errors;
     // Before anyone hears of it: what the disk had taken may be gone, so what the log says of it

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/log.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 #include "blockstore/pool/records.pb.h"
 
@@ -166,7 +167,9 @@ io::Task<absl::Status> Pool::LoadRecords() {
   changes_->set_stamp(stamp_value);
 
   // Another boot than the last opener's: acknowledged but unflushed writes may be gone.
-  restarted_ = record.boot_id() != deps_.boot.view() || record.incarnation().empty();
+  const bool rebooted =
+      record.boot_id() != deps_.boot.view() && !SeededBug(kSameIncarnationAfterBoot);
+  restarted_ = rebooted || record.incarnation().empty();
   incarnation_ = restarted_ ? MakeId() : Uuid::FromBytes(record.incarnation()).value_or(MakeId());
   MetaBatch batch;
   PutPoolRecord(&batch);
@@ -179,7 +182,9 @@ void Pool::PutPoolRecord(MetaBatch* batch) const {
   record.set_next_number(next_number_);
   record.set_boot_id(std::string(deps_.boot.view()));
   // A failed pool gets a new incarnation when it is opened again.
-  if (health_.ok()) record.set_incarnation(std::string(incarnation_.view()));
+  if (health_.ok() || SeededBug(kSameIncarnationAfterError)) {
+    record.set_incarnation(std::string(incarnation_.view()));
+  }
   batch->Put(Table::kObjects, kPoolKey, record.SerializeAsString());
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "blockstore/io/seeded_bug.h"
 
 namespace keelson::replica {
 namespace {
@@ -46,7 +47,7 @@ std::string_view ProblemOf(const Member& member) {
   if (member.replica.is_nil()) return "a member has no replica id";
   if (member.address.size() > kTextBytesMax) return "a member's address is too long";
   if (StateName(member.state) == "unknown") return "a member's state is unknown";
-  if (member.witness && member.state != MemberState::kOut) {
+  if (member.witness && member.state != MemberState::kOut && !SeededBug(kWitnessCountsAsCopy)) {
     return "a witness is not Out, but it has no data";
   }
   return {};
@@ -65,7 +66,9 @@ std::string_view ProblemOf(const std::vector<Member>& members) {
   }
   if (data == 0) return "no member has data";
   if (data > kDataMembersInChangeMax) return "too many members with data";
-  if (in_sync == 0) return "no member is InSync, so nothing has every acknowledged write";
+  if (in_sync == 0 && !SeededBug(kMarkOutLastCopy)) {
+    return "no member is InSync, so nothing has every acknowledged write";
+  }
   return {};
 }
 
@@ -83,7 +86,9 @@ std::string_view ProblemOfChange(const std::vector<Member>& before,
   };
   count_missing(before, after);
   count_missing(after, before);
-  if (data > 1) return "more than one data member differs from the members before";
+  if (data > 1 && !SeededBug(kTwoMembersAtOnce)) {
+    return "more than one data member differs from the members before";
+  }
   if (witnesses > 1) return "more than one witness differs from the members before";
   return {};
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 
 namespace keelson::replica {
@@ -154,6 +155,7 @@ io::Task<absl::Status> LayerCopy::Begin(pool::SnapshotId layer, std::uint32_t re
                        RangeLock::kExclusive);
   co_await hold;
   if (!pool_->health().ok()) co_return pool_->health();
+  if (SeededBug(kCopyWithoutNote)) generation = {pool::Epoch{1, 0, {}}, 1};
   CO_ASSIGN_OR_RETURN(const Target target, Find(layer));
   // They describe what is there until it is copied over, and go back to the store after that.
   CO_RETURN_IF_ERROR(co_await replica_->PinChecksums(target.top, region));
@@ -172,7 +174,9 @@ io::Task<absl::Status> LayerCopy::VoidChecksums(Layer* layer, std::uint32_t firs
   for (std::uint32_t extent = first; extent < first + count; ++extent) {
     const std::uint32_t pool_extent = layer->PoolExtent(extent);
     if (pool_extent == kNoExtent) continue;
-    batch.Delete(pool::Table::kSums, pool::EncodeSumKey(pool_extent));
+    if (!SeededBug(kChecksumsSurviveCopy)) {
+      batch.Delete(pool::Table::kSums, pool::EncodeSumKey(pool_extent));
+    }
     store_->copied_extents().SetVoid({layer->number(), extent});
   }
   absl::Status committed = co_await pool_->meta().Commit(&batch, /*synced=*/true);
@@ -249,6 +253,9 @@ io::Task<absl::Status> LayerCopy::Write(pool::SnapshotId id, std::uint32_t exten
   if (copied.ok()) {
     after.present = plan.present;
     after.zeroed = plan.zeroed;
+    if (SeededBug(kResyncKeepsAbsentBlocks)) {
+      after.present = after.present | (before.present & ~plan.zeroed);
+    }
   }
   // Also after a failure: an extent that was taken for nothing is given back.
   if (!(after == before) || (before.pool_extent != kNoExtent && !before.present.Any())) {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 #include "blockstore/replica/extent_reads.h"
 
@@ -77,7 +78,8 @@ io::Task<absl::Status> Replica::Write(std::uint64_t offset, std::span<const std:
   if (!pool_->health().ok()) co_return pool_->health();
   // Under the lock: it is the head's note, and whoever seals the head or merges into it has the
   // extents alone.
-  if (!head_->notes().Touch(first_region, last_region, generation)) {
+  const bool noted = head_->notes().Touch(first_region, last_region, generation);
+  if (!noted && !SeededBug(kSkipRegionNote) && !SeededBug(kNoteAfterData)) {
     CO_RETURN_IF_ERROR(co_await NoteRegions(first_region, last_region, generation));
   }
   bool allocated = false;
@@ -89,7 +91,10 @@ io::Task<absl::Status> Replica::Write(std::uint64_t offset, std::span<const std:
     offset += piece.size_bytes();
     from = from.subspan(piece.size_bytes());
   }
-  if (allocated) {
+  if (!noted && SeededBug(kNoteAfterData)) {
+    CO_RETURN_IF_ERROR(co_await NoteRegions(first_region, last_region, generation));
+  }
+  if (allocated && !SeededBug(kAckBeforeLog)) {
     absl::Status logged = co_await pool_->changes().Logged();
     if (status.ok()) status = std::move(logged);
   }
@@ -193,7 +198,7 @@ io::Task<absl::Status> Replica::TrimExtent(std::uint32_t extent, std::uint32_t f
     co_return absl::OkStatus();
   }
   const std::uint32_t region = extent / kExtentsPerRegion;
-  if (!head_->notes().Touch(region, region, generation)) {
+  if (!head_->notes().Touch(region, region, generation) && !SeededBug(kTrimWithoutNote)) {
     CO_RETURN_IF_ERROR(co_await NoteRegions(region, region, generation));
   }
   state.present = state.present & ~range;

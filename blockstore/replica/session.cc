@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/log.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 #include "blockstore/replica/layer_copy.h"
 
@@ -97,7 +98,7 @@ io::Task<absl::StatusOr<PrepareAnswer>> Session::TakeOver(Replica* replica, pool
                                                           bool was_alive) {
   const std::uint64_t close_count = close_count_;
   io::AsyncMutex::Guard preparing = co_await replica->preparing_.Lock();
-  if (epoch < replica->promised_) {
+  if (epoch < replica->promised_ && !SeededBug(kAcceptLowerEpoch)) {
     co_return absl::AbortedError(absl::StrCat(
         "replica ", id_.ToString(), " of volume ", replica->name_, " has promised epoch ",
         ShowEpoch(replica->promised_), " and serves no lower one: attach the volume again"));
@@ -105,14 +106,17 @@ io::Task<absl::StatusOr<PrepareAnswer>> Session::TakeOver(Replica* replica, pool
   absl::Status promised = co_await store_->Promise(replica, epoch);
   if (!promised.ok()) co_return PortStatus(std::move(promised));
   const bool fences = replica->session_ != nullptr && replica->session_->epoch_ < epoch;
-  if (replica->session_ != nullptr) {
+  const bool ends = !SeededBug(fences ? kHigherEpochKeepsSession : kEqualEpochKeepsSession);
+  if (replica->session_ != nullptr && ends) {
     const std::string why = absl::StrCat("the session of replica ", id_.ToString(), " of volume ",
                                          replica->name_, " was ended by epoch ", ShowEpoch(epoch));
     replica->session_->End(fences ? absl::AbortedError(why) : absl::UnavailableError(why));
   }
   // All I/O of the earlier session has ended before the new engine hears of its own.
-  while (replica->session_calls_ > 0) co_await replica->session_drained_.Wait();
-  if (replica->session_ != nullptr) replica->session_->replica_ = nullptr;
+  while (replica->session_calls_ > 0 && ends && !SeededBug(kPrepareWithoutDrain)) {
+    co_await replica->session_drained_.Wait();
+  }
+  if (replica->session_ != nullptr && ends) replica->session_->replica_ = nullptr;
   replica->session_ = nullptr;
   if (close_count != close_count_) {
     co_return absl::UnavailableError(
@@ -251,7 +255,8 @@ io::Task<absl::Status> Session::BeginGeneration(pool::Generation generation) {
 io::Task<absl::Status> Session::Flush(std::int64_t /*deadline_ns*/) {
   CO_RETURN_IF_ERROR(Check(kData));
   Call call(this);
-  absl::Status status = co_await store_->pool().changes().Flush();
+  absl::Status status;
+  if (!SeededBug(kFlushNotDurable)) status = co_await store_->pool().changes().Flush();
   co_return call.Answer(std::move(status));
 }
 

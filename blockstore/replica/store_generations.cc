@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/log.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 #include "blockstore/replica/replica_store.h"
 #include "blockstore/replica/sum_records.h"
@@ -83,7 +84,7 @@ io::Task<absl::Status> ReplicaStore::FlushCopies() {
 io::Task<absl::Status> ReplicaStore::EndGeneration(Replica* replica, pool::Generation generation) {
   io::AsyncMutex::Guard rolling = co_await replica->rolling_.Lock();
   CO_RETURN_IF_ERROR(co_await replica->SettleFailedWrites());
-  CO_RETURN_IF_ERROR(co_await FlushCopies());
+  if (!SeededBug(kCleanWithoutFlush)) CO_RETURN_IF_ERROR(co_await FlushCopies());
   if (!Resummed(*replica)) {
     // Regions above the clean generation are unknown yet: after the next crash they must be found
     // again (R10). What could not be read is tried once more.

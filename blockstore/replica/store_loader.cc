@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/log.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 #include "blockstore/pool/meta_scan.h"
 #include "blockstore/pool/records.pb.h"
@@ -206,7 +207,9 @@ absl::Status StoreLoader::ReplayRecord(const std::string& key, const std::string
   ASSIGN_OR_RETURN(const pool::LogRecord record, pool::DecodeLogRecord(value));
   // The first flush deletes it, whether it counted or not.
   pool_->changes().AdoptLogKey(sequence);
-  if (record.incarnation != pool_->incarnation()) return absl::OkStatus();
+  if (record.incarnation != pool_->incarnation() && !SeededBug(kReplayOtherBootsLog)) {
+    return absl::OkStatus();
+  }
   for (const pool::LogEntry& entry : record.entries) {
     Layer* layer = store_->layers_.Find(entry.key.layer);
     // A layer that was merged away or deleted since leaves only "gone" entries behind.

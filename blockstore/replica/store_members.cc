@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "blockstore/io/seeded_bug.h"
 #include "blockstore/io/status.h"
 #include "blockstore/pool/records.pb.h"
 #include "blockstore/replica/records.h"
@@ -75,7 +76,8 @@ std::vector<pool::SnapshotId> Droppable(const Replica& replica, const Configurat
                                         const Configuration& next) {
   std::vector<pool::SnapshotId> ids;
   // The only member's acceptance is the majority.
-  const bool alone = next.members.size() == 1 && next.predecessor.empty();
+  const bool alone =
+      (next.members.size() == 1 && next.predecessor.empty()) || SeededBug(kDropSnapshotAtOnce);
   if (!alone && accepted.version.epoch != next.version.epoch) return ids;
   for (const SnapshotState& snapshot : replica.snapshots()) {
     if (next.Has(snapshot.id) || (!alone && accepted.Has(snapshot.id))) continue;
@@ -190,6 +192,7 @@ io::Task<absl::Status> ReplicaStore::Promise(Replica* replica, pool::Epoch epoch
   MetaBatch batch;
   batch.Put(Table::kObjects, pool::ObjectKey(pool::kPromisePrefix, replica->number_.value),
             pool::EncodeGeneration({epoch, 0}));
+  if (SeededBug(kPromiseNotDurable)) co_return absl::OkStatus();
   co_return co_await CommitSynced(&batch);
 }
 
@@ -229,7 +232,7 @@ io::Task<absl::Status> ReplicaStore::Accept(Replica* replica, Configuration conf
   } else {
     MetaBatch batch;
     PutConfiguration(*replica, configuration, &batch);
-    CO_RETURN_IF_ERROR(co_await CommitSynced(&batch));
+    if (!SeededBug(kConfigurationNotDurable)) CO_RETURN_IF_ERROR(co_await CommitSynced(&batch));
   }
   if (NamesInSync(configuration, pool_->id(), replica->id_)) replica->progress_ = {};
   replica->configuration_ = std::move(configuration);
@@ -298,6 +301,12 @@ io::Task<absl::Status> ReplicaStore::RecordProgress(Replica* replica, ResyncProg
   ToRecord(progress.generation.epoch, record.mutable_generation()->mutable_epoch());
   record.mutable_generation()->set_counter(progress.generation.counter);
   const std::string value = record.SerializeAsString();
+  if (SeededBug(kProgressWithoutFlush)) {
+    MetaBatch batch;
+    batch.Put(Table::kObjects, pool::ObjectKey(pool::kProgressPrefix, replica->number_.value),
+              value);
+    co_return co_await CommitSynced(&batch);
+  }
   std::uint64_t copies = 0;
   absl::AnyInvocable<void(MetaBatch*)> at_cut = [&](MetaBatch* batch) {
     copies = copied_extents_.Mark();
