@@ -27,6 +27,8 @@ TIMEOUT_LONG_S = 6 * 3600
 # Seeds where none are asked for: a sanitizer build is several times slower than the dev build.
 SEEDS_SANITIZED = {"sim": 1000, "crash": 2}
 SEEDS_NIGHTLY = {"sim": 100_000, "crash": 100}
+# Of the search for each bug that is put into the product (keelson_seeded_bugs_test).
+BUG_SEEDS_NIGHTLY = "10000"
 # A recorded run has thousands of power cuts; where both suites run, one seed of it for so many.
 SIM_SEEDS_PER_CRASH_SEED = 500
 
@@ -116,6 +118,8 @@ def binaries(preset, suite):
     environment = {}
     if seeds := seed_count(preset, suite):
         environment["KEELSON_SEEDS"] = str(seeds)
+    if preset == "dev" and os.environ.get("KEELSON_SUITE") == "nightly":
+        environment["KEELSON_BUG_SEEDS"] = os.environ.get("KEELSON_BUG_SEEDS", BUG_SEEDS_NIGHTLY)
     if preset == "tsan":
         # The suppressions are for libraries of Debian that were not built with the sanitizer.
         environment["TSAN_OPTIONS"] = f"suppressions={ROOT}/tests/tsan.supp history_size=4"

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "blockstore/io/log.h"
+#include "blockstore/io/seeded_bug.h"
 #include "tests/sim/probe.h"
 
 namespace keelson::sim {
@@ -44,7 +45,6 @@ std::string RunSeedChecked(const SeedSuite& suite, std::uint64_t seed) {
 // What the workers tell the parent.
 struct Board {
   std::atomic<std::uint64_t> running[kWorkers];  // the seed under way
-  std::atomic<std::uint64_t> done;
   std::atomic<std::uint64_t> failures;
   std::uint64_t failed_seeds[kFailuresShown];
   char errors[kFailuresShown][1024];
@@ -65,9 +65,8 @@ Board* SharedBoard() {
 
 class Workers {
  public:
-  // `until_failure`: no new batch begins once a seed has failed.
-  Workers(const SeedSuite& suite, Board* board, std::uint64_t count, bool until_failure)
-      : suite_(suite), board_(board), count_(count), until_failure_(until_failure) {}
+  Workers(const SeedSuite& suite, Board* board, std::uint64_t count)
+      : suite_(suite), board_(board), count_(count) {}
 
   void Run() {
     for (int slot = 0; slot < kWorkers; ++slot) StartNext(slot);
@@ -84,7 +83,7 @@ class Workers {
       const std::uint64_t seed = board_->running[slot];
       board_->Report(seed,
                      "the process died (an invariant, or a sanitizer); the line above says why");
-      if (seed + 1 < last && !until_failure_) {
+      if (seed + 1 < last) {
         Start(slot, seed + 1, last);
       } else {
         StartNext(slot);
@@ -94,7 +93,7 @@ class Workers {
 
  private:
   void StartNext(int slot) {
-    if (next_ > count_ || (until_failure_ && board_->failures > 0)) return;
+    if (next_ > count_) return;
     const std::uint64_t last = std::min(next_ + kSeedsPerWorker, count_ + 1);
     Start(slot, std::exchange(next_, last), last);
   }
@@ -112,10 +111,8 @@ class Workers {
     setrlimit(RLIMIT_AS, &memory);
 #endif
     for (std::uint64_t seed = first; seed < last; ++seed) {
-      if (until_failure_ && board_->failures > 0) break;
       board_->running[slot] = seed;
       const std::string error = RunSeedChecked(suite_, seed);
-      ++board_->done;
       if (!error.empty()) board_->Report(seed, error);
     }
     _exit(0);
@@ -124,7 +121,6 @@ class Workers {
   const SeedSuite& suite_;
   Board* board_;
   std::uint64_t count_;
-  bool until_failure_;
   std::uint64_t next_ = 1;
   std::map<pid_t, std::pair<int, std::uint64_t>> running_;  // slot, the seed after its last one
 };
@@ -138,14 +134,15 @@ void Replay(const SeedSuite& suite, std::uint64_t seed) {
       << "the same seed ran differently twice";
 }
 
-void ReportBug(const Board& board, const char* bug) {
-  if (board.failures == 0) {
-    ADD_FAILURE() << "bug " << bug << ": not caught by " << board.done << " seeds";
-    return;
-  }
-  std::printf("bug %s: caught by seed %llu after %llu seeds: %s\n", bug,
-              static_cast<unsigned long long>(board.failed_seeds[0]),
-              static_cast<unsigned long long>(board.done), board.errors[0]);
+// False when there is no such bug in this build.
+bool PutBugIn() {
+  const char* const bug = std::getenv("KEELSON_BUG");
+  if (bug == nullptr) return true;
+#ifdef KEELSON_SEEDED_BUGS
+  return SetSeededBug(bug);
+#else
+  return false;
+#endif
 }
 
 void ReportProbes(const SeedSuite& suite, std::uint64_t count) {
@@ -165,16 +162,15 @@ void RunSeeds(const SeedSuite& suite) {
   // Large buffers come and go all the time: giving each back to the kernel costs more than a seed.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  ASSERT_TRUE(PutBugIn()) << "there is no bug " << std::getenv("KEELSON_BUG") << " in this build";
   if (const std::uint64_t seed = FromEnvironment("KEELSON_SEED", 0); seed != 0) {
     return Replay(suite, seed);
   }
-  const char* const bug = suite.takes_bugs ? std::getenv("KEELSON_BUG") : nullptr;
   const std::uint64_t count = FromEnvironment("KEELSON_SEEDS", suite.seeds_default);
   Board* const board = SharedBoard();
   ASSERT_NE(board, nullptr);
   const auto started = std::chrono::steady_clock::now();
-  Workers(suite, board, count, bug != nullptr).Run();
-  if (bug != nullptr) return ReportBug(*board, bug);
+  Workers(suite, board, count).Run();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
   std::printf("%llu seeds in %.1f s: %.0f a minute\n", static_cast<unsigned long long>(count),
               took.count(), static_cast<double>(count) * 60 / took.count());

@@ -3,7 +3,7 @@
 //   KEELSON_SEEDS  how many seeds, from 1 on
 //   KEELSON_SEED   run only this one, in this process, twice
 //   KEELSON_LOG    with KEELSON_SEED: print what happens
-//   KEELSON_BUG    the name of a bug to put into the product: the run then has to find it
+//   KEELSON_BUG    the name of a bug to put into the product (blockstore/io/seeded_bug.h)
 // Seeds run in forked workers, a batch to a worker: what the lives of a seed leak goes with the
 // worker, and an abort in the product is one seed's failure.
 
@@ -22,7 +22,6 @@ struct SeedOutcome {
 struct SeedSuite {
   std::uint64_t seeds_default = 2000;
   std::uint64_t run_twice_one_in = 100;  // the same seed must leave the same trace
-  bool takes_bugs = false;               // KEELSON_BUG is meant for it
   // Whether the suite fails when this probe never fired in a full run.
   std::function<bool(std::string_view probe)> needs_probe;
   std::function<SeedOutcome(std::uint64_t seed, bool verbose)> run;
