@@ -148,7 +148,7 @@ void GroupWatch::Flushed(const pool::Epoch& epoch, std::int64_t began_ns) {
 }
 
 void GroupWatch::CheckNext(const Configuration& before, const Configuration& after) {
-  if (after.forced) return;
+  if (after.was_forced()) return;
   if (!SameReplicas(before.members, after.members) &&
       !SameReplicas(before.members, after.predecessor)) {
     Violate("one-change",
