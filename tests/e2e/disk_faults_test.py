@@ -141,7 +141,9 @@ class Filler:
 
 
 def pools_fill_up(cluster):
-    cluster.create("full", "256m", 3)
+    # One thin segment, which is larger than every pool: keelctl would make several of it.
+    size = ("--size", "256m", "--segment-size", "256m")
+    cluster.ctl("volume", "create", "full", *size, "--replicas", 3)
     cluster.attach("full", "a")
     filler = Filler(cluster, "full", "a")
     number = 0
@@ -157,8 +159,12 @@ def pools_fill_up(cluster):
     # The small pool of c: that copy is given up, the others take everything.
     fill_until(lambda: given_up(cluster, "full", "c"), 100)
     fill_until(lambda: number >= 80, 100)
-    why = cluster.ctl("why", "full").stdout
-    expect("node c" in why and "is full" in why, f"why says: {why}")
+
+    def named():
+        why = cluster.ctl("why", "full").stdout
+        return "node c" in why and "is full" in why
+
+    wait_until(named, "why to say whose pool is full")
     filler.verify()
 
     # All are full: the client's error, and nothing else goes wrong.
