@@ -87,7 +87,8 @@ class QemuQuorum(NbdTarget):
         for number in range(COPIES):
             child = f"children.{number}"
             options += [f"{child}.driver=raw", f"{child}.file.driver=file"]
-            options += [f"{child}.file.filename={self.file(number)}", f"{child}.file.aio={qemu_aio()}"]
+            options += [f"{child}.file.filename={self.file(number)}"]
+            options += [f"{child}.file.aio={qemu_aio()}"]
             options += [f"{child}.file.cache.direct=on"]
         command = ["qemu-nbd", "--cache=none", f"--aio={qemu_aio()}", "--persistent", "--shared=8"]
         return [*command, f"--socket={self.socket}", "--image-opts", ",".join(options)]

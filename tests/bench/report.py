@@ -23,7 +23,7 @@ x raw, x qemu  IOPS against raw and qemu-nbd in this run; cpu: µs per I/O of fi
 disk           writes of the whole disk for one write of the client, and bytes for one byte"""
 NOTES[3] = """\
 raw-three      fio, io_uring, O_DIRECT on three files, a third of its writes: the disk's limit
-qemu-quorum    qemu-nbd over quorum of three raw files, cache none, two votes; no rebuild, no fencing
+qemu-quorum    qemu-nbd over quorum of three raw files, cache none, two votes; without rebuild
 keelson        three keelson-blockstore on loopback TCP, a copy each on the one disk, checksums on
 x raw, x qemu  IOPS against raw-three and qemu-quorum; cpu: µs per I/O of fio and all servers
 disk           writes of the whole disk for one write of the client, and bytes for one byte"""

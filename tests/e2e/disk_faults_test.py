@@ -45,7 +45,7 @@ def under_load(cluster, node, seconds, fault):
 
 
 def disk_fails(cluster, disk, attached_on, fail, mend):
-    """`fail` breaks the disk of node c, `mend` makes it good; c's daemon is restarted after that."""
+    """`fail` breaks the disk of node c, `mend` makes it good; then c's daemon is restarted."""
 
     def fault(writer):
         writer.take_longest()

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Three daemons, each in a network namespace of its own, under verified load while the network
-between them fails, in both directions or in one, and while they are killed in the middle of a resync.
+between them fails, in both directions or in one, and while they are killed in the middle of a
+resync.
 
 usage: tests/e2e/faults_test.py [--absence SECONDS]
 
@@ -70,7 +71,7 @@ def serving(cluster):
 
 
 def verify(cluster, node, ledger):
-    """Every block that fio wrote is whole and in its place, and every numbered one what it may be."""
+    """Every block that fio wrote is whole and in place, and every numbered one what it may be."""
     finish(fio(cluster.uri(VOLUME, node), "verify", f"--size={FIO_MIB}m", "--rw=read"))
     with NbdClient(cluster[node].nbd_socket, VOLUME) as client:
         ledger.expect_sound(client)
@@ -124,7 +125,7 @@ def one_way_partition(cluster, network, ledger):
 
 
 def engine_cut_off(cluster, network, ledger):
-    """Its I/O waits; another node takes over; healed, it acknowledges nothing and changes nothing."""
+    """Its I/O waits; another node takes over; healed, it acknowledges and changes nothing."""
     old, new = serving(cluster), others(cluster)[0]
     client = NbdClient(cluster[old].nbd_socket, VOLUME)
     writer = NumberedWriter(client, ledger, depth=8)

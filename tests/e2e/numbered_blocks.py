@@ -1,5 +1,5 @@
-"""Blocks that say which write they are, and a ledger of what each may hold: what tells a lost, late,
-torn or misplaced write apart."""
+"""Blocks that say which write they are, and a ledger of what each may hold: what tells a lost,
+late, torn or misplaced write apart."""
 
 import struct
 import threading
@@ -34,7 +34,7 @@ def block_sequence(index, data):
 
 class Ledger:
     """What `count` blocks from `first` on may hold: the last acknowledged write, or one that was
-    never answered. Outlives the engines and the writers, one after the other, that it is kept for."""
+    never answered. Outlives the engines and the writers that it is kept for."""
 
     def __init__(self, first, count):
         self.first = first
@@ -49,8 +49,9 @@ class Ledger:
         return self._sequence
 
     def verify(self, client, at_once=64):
-        """(acknowledged writes that are missing, blocks that hold what they may not). What was found
-        is the truth from then on: a write that was not answered and not found must not come later."""
+        """(acknowledged writes that are missing, blocks that hold what they may not). What was
+        found is the truth from then on: a write that was not answered and not found must not come
+        later."""
         lost = foreign = 0
         for base in range(0, self.count, at_once):
             count = min(at_once, self.count - base)
@@ -118,8 +119,8 @@ class NumberedWriter(threading.Thread):
         self._settled.wait(5)
 
     def late(self):
-        """Acknowledgements that another engine's volume rules out: of writes sent since `watch`, and
-        of earlier ones that the other engine did not find."""
+        """Acknowledgements that another engine's volume rules out: of writes sent since `watch`,
+        and of earlier ones that the other engine did not find."""
         found = self._ledger.found
         return self._late + sum(found[index] < seq for index, seq in self._answered_later)
 

@@ -1,14 +1,16 @@
 #!/usr/bin/python3
 """Take-over by force, again and again: an engine that goes on writing numbered blocks loses its
 volume to another node. Counted are its writes that were acknowledged after the new attach had
-returned, and acknowledged writes that the new engine does not have: none of either may be. The answer
-to a write that the new engine has may come later: it was under way, in a process that stood still.
+returned, and acknowledged writes that the new engine does not have: none of either may be. The
+answer to a write that the new engine has may come later: it was under way, in a process that stood
+still.
 
 usage: tests/e2e/takeover_test.py [--trials N] [--volumes N]
 
 A trial is one take-over of one volume. Those of a round are at the same time, on the same daemons.
-In every second round all volumes are on one node, and its daemon is stopped before and goes on after
-the others have taken over; in the rest each volume is on a node of its own choice, and all are well.
+In every second round all volumes are on one node, and its daemon is stopped before and goes on
+after the others have taken over; in the rest each volume is on a node of its own choice, and all
+are well.
 """
 
 import argparse
