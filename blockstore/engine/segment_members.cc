@@ -125,6 +125,7 @@ io::Task<absl::Status> Segment::Commit(Configuration next) {
   UpdateSlots();
   Ballot ballot(*under_way_);
   std::int64_t waits_ns = 0;
+  std::uint64_t mute = 0;  // faulty ones that could not vote either
   while (!ballot.in_force()) {
     if (!health_.ok()) co_return health_;
     if (!frozen_.ok()) co_return frozen_;
@@ -135,7 +136,10 @@ io::Task<absl::Status> Segment::Commit(Configuration next) {
           return member.SameReplica(slot->member);
         });
       };
-      if (!slot->connected || ballot.HasAccepted(slot->member.replica)) continue;
+      // One whose disk failed a request is to be marked out, and its vote may be needed for that.
+      const bool faulty = slot->in_sync && slot->faulty && slot->port->open();
+      const bool votes = slot->connected || (faulty && (mute & slot->bit()) == 0);
+      if (!votes || ballot.HasAccepted(slot->member.replica)) continue;
       if (named(under_way_->members) || named(under_way_->predecessor)) legs.Add(slot.get());
     }
     if (legs.count() == 0) {
@@ -151,6 +155,7 @@ io::Task<absl::Status> Segment::Commit(Configuration next) {
       if (leg.status.ok()) {
         ballot.OnAccepted(leg.slot->member.replica);
       } else {
+        if (!leg.slot->connected) mute |= leg.slot->bit();
         MemberFailed(leg);
       }
     }

@@ -56,6 +56,18 @@ TEST_F(SegmentTest, WaitsWithoutAMajorityAndGoesOnWhenItIsBack) {
   EXPECT_EQ(Read(5), 'b');
 }
 
+TEST_F(SegmentTest, AMemberWhoseDiskFailsStillVotesForItsOwnDegrade) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Cut(2);
+  ASSERT_TRUE(Write(5, 'b').ok());
+  pools_[1]->disk->faults().write_error = 1;
+  ASSERT_TRUE(Write(5, 'c').ok());
+  EXPECT_EQ(State(1), MemberState::kOut);
+  EXPECT_EQ(Read(5), 'c');
+}
+
 TEST_F(SegmentTest, EndsTheAttachmentWhenTheBacklogLimitHasPassed) {
   Make(3);
   options_.backlog_limit_ns = 3'000'000'000;
