@@ -18,6 +18,7 @@
 #include <sstream>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/check.h"
 #include "blockstore/io/log.h"
@@ -248,10 +249,10 @@ std::string FormatBugTable(const std::vector<BugRow>& rows) {
   std::string text;
   for (const BugRow& row : rows) {
     char line[512];
-    std::snprintf(line, sizeof(line), "%-32s %-4s %-6s %6llu  %s\n", row.bug.c_str(),
+    std::snprintf(line, sizeof(line), "%-32s %-4s %-6s %6llu  %s", row.bug.c_str(),
                   row.rule.c_str(), row.simulation.c_str(),
                   static_cast<unsigned long long>(row.seed), row.found_by.c_str());
-    text += line;
+    absl::StrAppend(&text, std::string(absl::StripTrailingAsciiWhitespace(line)), "\n");
   }
   return text;
 }
