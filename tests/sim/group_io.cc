@@ -121,7 +121,7 @@ void GroupHarness::IoEnded(Io* io, const absl::Status& status) {
     wrong = "wait-not-lie: it succeeded after the attachment had ended in errors";
   } else if (io->kind == IoKind::kRead) {
     wrong = volume_.CheckRead(io->first, io->bytes(), io->began, now);
-    watch_.ReadAnswered(io->bytes().data(), attachment->epoch,
+    watch_.ReadAnswered(io->bytes().data(), io->first, io->count, attachment->epoch,
                         attachment->engine->Status().configuration, options_.lease_ns);
   } else if (io->kind == IoKind::kFlush) {
     volume_.Flushed(io->began);

@@ -132,7 +132,10 @@ io::Task<absl::Status> GroupNode::OpenPool(std::size_t pool) {
 }
 
 void GroupNode::Leak() {
-  for (PoolSlot& slot : pools_) static_cast<void>(slot.store.release());
+  for (PoolSlot& slot : pools_) {
+    static_cast<void>(slot.store.release());
+    for (const pool::ReplicaId& member : slot.members) watch_->ProcessDied(member);
+  }
   static_cast<void>(server_.release());
   process_ = nullptr;
   opened_ = false;

@@ -112,7 +112,7 @@ void GroupHarness::CutAll() {
 
 // What was read after a loss of power must be there after the next one, flushed by a client or not.
 void GroupHarness::CutAllAgain() {
-  if (!knobs_.cuts_again || !plan_.Has("power_cut_all") || !chance_.Chance(0.4)) return;
+  if (!struck_ || !knobs_.cuts_again || !plan_.Has("power_cut_all") || !chance_.Chance(0.4)) return;
   Later(Between(&chance_, 2, 40), [this] {
     if (!calm_) CutAll();
   });
@@ -136,8 +136,8 @@ void GroupHarness::Partition(bool one_way) {
   });
 }
 
-// The machine of the engine reaches nobody, and nobody it, but it goes on; so the volume is
-// attached to another one.
+// The machine of the engine hears of nobody, and mostly nobody of it, but it goes on; so the volume
+// is attached to another one.
 void GroupHarness::CutOffAndMove() {
   SIM_PROBE("group: a volume was moved away from an engine that was cut off");
   const Machine* const alone = Current()->node->machine();
@@ -145,17 +145,19 @@ void GroupHarness::CutOffAndMove() {
   for (const auto& node : nodes_) {
     if (node->machine() != alone) others.push_back(node->machine());
   }
+  const bool only_deaf = chance_.Coin();
   for (const Machine* other : others) {
-    world_.network().Block(alone, other);
+    if (!only_deaf) world_.network().Block(alone, other);
     world_.network().Block(other, alone);
   }
-  Later(Between(&chance_, 100, 700), [this, alone, others] {
+  // Answers that were held back still come in time, or do not.
+  Later(Between(&chance_, 100, only_deaf ? 160 : 700), [this, alone, others] {
     for (const Machine* other : others) {
       world_.network().Heal(alone, other);
       world_.network().Heal(other, alone);
     }
   });
-  Later(Between(&chance_, 1, 60), [this, alone] {
+  Later(Between(&chance_, 1, only_deaf ? 20 : 60), [this, alone] {
     std::vector<GroupNode*> running = NodesThatRun();
     std::erase_if(running, [alone](const GroupNode* node) { return node->machine() == alone; });
     if (calm_ || running.empty() || AttachingCount() >= 2) return;

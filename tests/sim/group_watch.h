@@ -46,20 +46,21 @@ class GroupWatch {
 
   // --- From the members and their disks (group_watch_durable.cc) ---
   void SetDisk(const pool::ReplicaId& member, const SimDisk* disk) { traces_[member].disk = disk; }
-  // The write is about to be done at the member.
-  void Sent(const pool::ReplicaId& member, const pool::Generation& generation,
-            std::span<const std::byte> bytes);
-  // The generation that wrote this block there; nothing: no engine's write did, or it is not as it
-  // was written (rot).
+  // The write is about to be done at the member; it has ended, well or badly; all have, with their
+  // process.
+  void WriteBegins(const pool::ReplicaId& member, const pool::Generation& generation,
+                   std::span<const std::byte> bytes);
+  void WriteEnds(const pool::ReplicaId& member, std::span<const std::byte> bytes);
+  void ProcessDied(const pool::ReplicaId& member) { traces_[member].writing.clear(); }
+  // The generation that is writing this block there; nothing: no engine's write is.
   std::optional<pool::Generation> GenerationOf(const pool::ReplicaId& member, Version version,
                                                std::uint64_t block,
                                                std::span<const std::byte> bytes) const;
   // A write or trim of the generation, or a copy, has just been applied there.
   void Applied(const pool::ReplicaId& member, const pool::Generation& generation);
   // `generation`: what the copy's region was noted with.
-  void Copied(const pool::ReplicaId& member, const pool::Generation& generation) {
-    traces_[member].copied_ns[generation] = world_->now_ns();
-  }
+  void Copied(const pool::ReplicaId& member, const pool::Epoch& epoch,
+              const pool::Generation& generation, std::uint32_t region);
   // A change that was asked for at `began_ns` has ended, well or badly.
   void ChangeEnded(const pool::ReplicaId& member, std::int64_t began_ns);
   void ProgressRecorded(const pool::ReplicaId& member, std::int64_t began_ns);
@@ -70,9 +71,10 @@ class GroupWatch {
   // What a read of a client returns has arrived from a member.
   void Arrived(const std::byte* into) { arrived_ns_[into] = world_->now_ns(); }
   // The client has been answered, through an engine of `epoch` for which `configuration` is in
-  // force (R9).
-  void ReadAnswered(const std::byte* into, const pool::Epoch& epoch,
-                    const replica::Configuration& configuration, std::int64_t lease_ns);
+  // force (R9, R11).
+  void ReadAnswered(const std::byte* into, std::uint64_t first, std::uint64_t count,
+                    const pool::Epoch& epoch, const replica::Configuration& configuration,
+                    std::int64_t lease_ns);
   // Until when that engine has a lease, and a member to read from, for all that is known here.
   std::int64_t MayReadUntil(const pool::Epoch& epoch, const replica::Configuration& configuration,
                             std::int64_t lease_ns) const;
@@ -130,8 +132,10 @@ class GroupWatch {
     std::int64_t prepared_ns = 0;  // the last session was answered
     std::map<pool::Epoch, std::int64_t> promised_ns;
     std::map<pool::Generation, std::int64_t> copied_ns;
+    // By region: when an engine copied to it there although it was InSync.
+    std::map<std::uint64_t, std::pair<pool::Epoch, std::int64_t>> reconciled_ns;
     std::map<pool::Generation, std::int64_t> applied_ns;
-    std::map<Version, pool::Generation> generations;
+    std::map<Version, pool::Generation> writing;
   };
   struct Held {
     std::unordered_set<std::uint64_t> blocks;  // block << 32 | version
@@ -149,6 +153,7 @@ class GroupWatch {
                        const replica::Member& now);
   // When the member promised something higher; never: the end of time.
   std::int64_t LeftAt(const pool::ReplicaId& member, const pool::Epoch& epoch) const;
+  void CheckReconciled(std::uint64_t first, std::uint64_t count, const pool::Epoch& epoch);
   void CheckClean(const replica::Configuration& configuration);
   void CheckOneChange(const replica::Configuration& before, const replica::Configuration& after);
   bool Has(const pool::ReplicaId& member, std::uint64_t block, Version version,

@@ -30,15 +30,24 @@ bool SameReplicas(const std::vector<Member>& a, const std::vector<Member>& b) {
          });
 }
 
+// The stamp in a block that a client wrote (Versions).
+Version VersionOf(std::span<const std::byte> bytes) {
+  std::uint64_t stamp = 0;
+  std::memcpy(&stamp, bytes.data(), sizeof(stamp));
+  return static_cast<Version>(stamp);
+}
+
 std::string Short(const pool::Uuid& id) { return id.ToString().substr(0, 8); }
 
 }  // namespace
 
-void GroupWatch::Sent(const pool::ReplicaId& member, const pool::Generation& generation,
-                      std::span<const std::byte> bytes) {
-  std::uint64_t stamp = 0;
-  std::memcpy(&stamp, bytes.data(), sizeof(stamp));
-  traces_[member].generations[static_cast<Version>(stamp)] = generation;
+void GroupWatch::WriteBegins(const pool::ReplicaId& member, const pool::Generation& generation,
+                             std::span<const std::byte> bytes) {
+  traces_[member].writing[VersionOf(bytes)] = generation;
+}
+
+void GroupWatch::WriteEnds(const pool::ReplicaId& member, std::span<const std::byte> bytes) {
+  traces_[member].writing.erase(VersionOf(bytes));
 }
 
 std::optional<pool::Generation> GroupWatch::GenerationOf(const pool::ReplicaId& member,
@@ -46,8 +55,8 @@ std::optional<pool::Generation> GroupWatch::GenerationOf(const pool::ReplicaId& 
                                                          std::span<const std::byte> bytes) const {
   const auto trace = traces_.find(member);
   if (trace == traces_.end()) return std::nullopt;
-  const auto found = trace->second.generations.find(version);
-  if (found == trace->second.generations.end()) return std::nullopt;
+  const auto found = trace->second.writing.find(version);
+  if (found == trace->second.writing.end()) return std::nullopt;
   if (!versions_->Matches(version, block, 0, bytes.first(kModelSectorBytes))) return std::nullopt;
   return found->second;
 }
@@ -92,8 +101,42 @@ std::int64_t GroupWatch::LeftAt(const pool::ReplicaId& member, const pool::Epoch
   return left_ns;
 }
 
-void GroupWatch::ReadAnswered(const std::byte* into, const pool::Epoch& epoch,
-                              const Configuration& configuration, std::int64_t lease_ns) {
+void GroupWatch::Copied(const pool::ReplicaId& member, const pool::Epoch& epoch,
+                        const pool::Generation& generation, std::uint32_t region) {
+  traces_[member].copied_ns[generation] = world_->now_ns();
+  const Configuration* const now = in_force();
+  const Member* const named = now == nullptr ? nullptr : FindReplica(now->members, member);
+  if (named == nullptr || named->state != MemberState::kInSync || now->version.epoch != epoch) {
+    return;
+  }
+  traces_[member].reconciled_ns[region] = {epoch, world_->now_ns()};
+}
+
+// R11: what is read has been made equal and flushed.
+void GroupWatch::CheckReconciled(std::uint64_t first, std::uint64_t count,
+                                 const pool::Epoch& epoch) {
+  const Configuration* const now = in_force();
+  if (now->version.epoch != epoch) return;
+  constexpr std::uint64_t kRegionBlocks = pool::kRegionBytes / kModelBlockBytes;
+  for (const Member& member : now->members) {
+    if (member.state != MemberState::kInSync) continue;
+    const Trace& trace = traces_[member.replica];
+    for (std::uint64_t region = first / kRegionBlocks;
+         region <= (first + count - 1) / kRegionBlocks; ++region) {
+      const auto found = trace.reconciled_ns.find(region);
+      if (found == trace.reconciled_ns.end() || found->second.first != epoch) continue;
+      if (found->second.second <= trace.disk->flushed_at_ns()) continue;
+      Violate("reads-are-stable",
+              absl::StrCat("region ", region, " was read, but what was reconciled there at ",
+                           Short(member.replica), " is not flushed"));
+    }
+  }
+}
+
+void GroupWatch::ReadAnswered(const std::byte* into, std::uint64_t first, std::uint64_t count,
+                              const pool::Epoch& epoch, const Configuration& configuration,
+                              std::int64_t lease_ns) {
+  CheckReconciled(first, count, epoch);
   const auto arrived = arrived_ns_.extract(into);
   if (arrived.empty()) return;
   const std::int64_t since_ns = arrived.mapped() - lease_ns;

@@ -27,8 +27,9 @@ io::Task<absl::Status> WatchPort::Write(std::uint64_t offset, std::span<const st
                                         pool::Generation generation, std::int64_t deadline_ns) {
   const pool::Epoch epoch = epoch_;
   const std::int64_t began_ns = world_->now_ns();
-  watch_->Sent(member_, generation, from);
+  watch_->WriteBegins(member_, generation, from);
   absl::Status status = co_await port_->Write(offset, from, generation, deadline_ns);
+  watch_->WriteEnds(member_, from);
   watch_->ChangeEnded(member_, began_ns);
   if (status.ok()) {
     watch_->Changed(member_, epoch, "a write");
@@ -70,7 +71,8 @@ io::Task<absl::Status> WatchPort::WriteCopy(pool::SnapshotId layer, std::uint32_
   watch_->ChangeEnded(member_, began_ns);
   if (!status.ok()) co_return status;
   watch_->Changed(member_, epoch, "a copy");
-  watch_->Copied(member_, copying_[{layer, extent / pool::kExtentsPerRegion}]);
+  const std::uint32_t region = extent / pool::kExtentsPerRegion;
+  watch_->Copied(member_, epoch, copying_[{layer, region}], region);
   std::size_t position = 0;
   for (std::uint32_t block = 0; block < pool::kBlocksPerExtent && layer.is_nil(); ++block) {
     const std::uint64_t number = std::uint64_t{extent} * pool::kBlocksPerExtent + block;
