@@ -252,7 +252,7 @@ std::string FormatBugTable(const std::vector<BugRow>& rows) {
     std::snprintf(line, sizeof(line), "%-32s %-4s %-6s %6llu  %s", row.bug.c_str(),
                   row.rule.c_str(), row.simulation.c_str(),
                   static_cast<unsigned long long>(row.seed), row.found_by.c_str());
-    absl::StrAppend(&text, std::string(absl::StripTrailingAsciiWhitespace(line)), "\n");
+    absl::StrAppend(&text, absl::StripTrailingAsciiWhitespace(line), "\n");
   }
   return text;
 }

@@ -24,7 +24,7 @@ namespace {
 
 // Enough that a change of the simulation, which makes every seed another run, seldom needs the
 // table to be made anew.
-constexpr std::uint64_t kSeedsWithoutSearch = 500;
+constexpr std::uint64_t kSeedsWithoutSearch = 2000;
 
 // The comment that the table begins with.
 std::string HeadOf(const std::string& path) {
