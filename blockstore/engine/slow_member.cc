@@ -114,7 +114,7 @@ void SlowMembers::OnProbe(std::size_t member, bool answered, std::int64_t took_n
                           std::int64_t now_ns) {
   Member& one = At(member);
   // On a long way even a healthy member takes more than the floor.
-  if (!answered || took_ns > std::max(options_.floor_ns, one.last.mean_ns) / 2) {
+  if (!answered || took_ns > std::max(options_.floor_ns, one.last.mean_ns / 2)) {
     one.good_probes = 0;
     one.probe_ns = now_ns + options_.probation_ns;
     return;

@@ -9,9 +9,9 @@
 // makes all of them slow, and nobody is. A single window in which it kept up starts the count anew.
 //
 // Back: after a probation, which doubles each time up to a bound, and after several probes in a row
-// that were answered in half of `floor_ns`, or of what it took when it was left out. Until it is
-// InSync again it stays on trial: it is judged like an InSync member, but nobody is compared with
-// it.
+// that were answered within `floor_ns`, or in half of what it took when it was left out. Until it
+// is InSync again it stays on trial: it is judged like an InSync member, but nobody is compared
+// with it.
 //
 // Owned by Segment, which numbers the members by their slots; one thread. Times are nanoseconds of
 // Reactor::NowNanos.

@@ -60,7 +60,7 @@ GroupHarness::GroupHarness(std::uint64_t seed, const std::vector<FaultClass>& fa
   options_.reconnect_interval_ns = 20 * kMs;
   options_.slow = {.window_ns = 10 * kMs,
                    .slow_for_ns = 30 * kMs,
-                   .floor_ns = 15 * kMs,
+                   .floor_ns = 30 * kMs,  // more than the longest way takes
                    .multiple = 3,
                    .probation_ns = 50 * kMs,
                    .probation_ns_max = 400 * kMs,

@@ -31,6 +31,7 @@ GroupNode::GroupNode(World* world, GroupWatch* watch, std::size_t number)
 void GroupNode::AddPool(std::uint64_t size_bytes) {
   PoolSlot slot;
   slot.id = pool::PoolId(world_->MakeId());
+  watch_->MemoryLost(slot.incarnation);
   slot.size_bytes = size_bytes;
   slot.data_path = absl::StrCat("/pool", pools_.size(), "/data");
   slot.meta_path = absl::StrCat("/pool", pools_.size(), "/meta");
@@ -120,6 +121,7 @@ io::Task<absl::Status> GroupNode::OpenPool(std::size_t pool) {
   const pool::Uuid& incarnation = slot.store->pool().incarnation();
   if (slot.incarnation != incarnation) {
     const bool first = slot.incarnation.is_nil();
+    watch_->MemoryLost(slot.incarnation);
     slot.incarnation = incarnation;
     if (!first) slot.incarnation_since = slot.cut_at != 0 ? slot.cut_at : watch_->Tick();
   } else if (slot.cut_at != 0) {
@@ -153,7 +155,10 @@ void GroupNode::PowerCut() {
 }
 
 void GroupNode::OnPowerLost() {
-  for (PoolSlot& slot : pools_) slot.cut_at = watch_->Tick();
+  for (PoolSlot& slot : pools_) {
+    slot.cut_at = watch_->Tick();
+    watch_->MemoryLost(slot.incarnation);
+  }
   Leak();
 }
 

@@ -187,18 +187,23 @@ void GroupWatch::CheckFirstOfEpoch(const Configuration& first) {
 // R3: who may still be InSync.
 void GroupWatch::CheckRestarted(const Configuration& first, const Configuration& base) {
   const auto& answers = answers_[first.version.epoch];
-  bool untouched_answered = false, restarted_stays = false;
+  std::string untouched;  // that answered
+  bool restarted_stays = false;
   for (const Member& old : base.members) {
     const auto answer = answers.find(old.replica);
     if (old.state != MemberState::kInSync || answer == answers.end()) continue;
     const bool restarted = answer->second.incarnation != old.incarnation;
-    if (!restarted) untouched_answered = true;
+    // One without a readable record is no source (R2).
+    const bool source = answer->second.configuration.has_value();
+    if (!restarted && source && !lost_.contains(old.incarnation)) untouched = Short(old.replica);
     const Member* const now = FindReplica(first, old.replica);
     if (restarted && now != nullptr && now->state == MemberState::kInSync) restarted_stays = true;
   }
   if (restarted_stays) SIM_PROBE("group: every InSync member had restarted");
-  if (restarted_stays && untouched_answered) {
-    Violate("restarted-is-not-trusted", replica::ToString(first));
+  if (restarted_stays && !untouched.empty()) {
+    Violate("restarted-is-not-trusted",
+            absl::StrCat(replica::ToString(first), ", though ", untouched,
+                         " answered; it was built on ", replica::ToString(base)));
   }
   for (const Member& member : first.members) {
     const Member* const old = FindReplica(base, member.replica);

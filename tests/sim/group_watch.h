@@ -108,6 +108,9 @@ class GroupWatch {
   // Of whatever epoch, the one with this version; null when nobody accepted it.
   const replica::Configuration* Find(const replica::ConfigurationVersion& version) const;
   // The replica is a witness wherever it is named.
+  // What a pool of this incarnation acknowledged and did not flush is gone, whatever it has
+  // answered before.
+  void MemoryLost(const pool::Uuid& incarnation) { lost_.insert(incarnation); }
   bool IsWitness(const pool::ReplicaId& member) const { return witnesses_.contains(member); }
 
   const std::string& violation() const { return violation_; }
@@ -174,6 +177,7 @@ class GroupWatch {
   std::map<pool::ReplicaId, Trace> traces_;
   std::map<pool::Epoch, std::map<pool::ReplicaId, std::int64_t>> beats_;
   std::map<const std::byte*, std::int64_t> arrived_ns_;
+  std::set<pool::Uuid> lost_;  // incarnations
   std::set<pool::ReplicaId> witnesses_;
   std::string violation_;
 };
