@@ -133,10 +133,12 @@ absl::Status Engine::health() const {
   return absl::OkStatus();
 }
 
+absl::Status Engine::Detaching() const {
+  return absl::UnavailableError(absl::StrCat("volume ", name_, " is being detached"));
+}
+
 absl::Status Engine::CheckRange(std::uint64_t offset, std::uint64_t size_bytes, bool writes) const {
-  if (detaching_) {
-    return absl::UnavailableError(absl::StrCat("volume ", name_, " is being detached"));
-  }
+  if (detaching_) return Detaching();
   if (offset % kBlockSize != 0 || size_bytes % kBlockSize != 0 || size_bytes == 0) {
     return absl::InvalidArgumentError(absl::StrCat("volume ", name_, ": a request of ", size_bytes,
                                                    " bytes at ", offset,
@@ -222,9 +224,7 @@ io::Task<absl::Status> Engine::Trim(std::uint64_t offset, std::uint64_t size_byt
 }
 
 io::Task<absl::Status> Engine::Flush() {
-  if (detaching_) {
-    co_return Count(absl::UnavailableError(absl::StrCat("volume ", name_, " is being detached")));
-  }
+  if (detaching_) co_return Count(Detaching());
   InFlight in_flight(this);
   ++counters_.flushes;
   absl::Status status;
@@ -282,9 +282,7 @@ io::Task<absl::Status> Engine::SealAll(const replica::ConfiguredSnapshot& snapsh
 
 io::Task<absl::StatusOr<pool::SnapshotId>> Engine::Snapshot(std::string name,
                                                             std::int64_t created_unix_ns) {
-  if (detaching_) {
-    co_return absl::UnavailableError(absl::StrCat("volume ", name_, " is being detached"));
-  }
+  if (detaching_) co_return Detaching();
   CO_RETURN_IF_ERROR(replica::CheckName("snapshot", name));
   InFlight in_flight(this);
   io::AsyncMutex::Guard guard = co_await snapshots_.Lock();
@@ -384,9 +382,7 @@ io::Task<absl::Status> Engine::Grow(std::uint64_t size_bytes) {
 }
 
 absl::Status Engine::StartScrub(ScrubOptions options) {
-  if (detaching_) {
-    return absl::UnavailableError(absl::StrCat("volume ", name_, " is being detached"));
-  }
+  if (detaching_) return Detaching();
   if (options.bytes_per_second > 0) {
     options.bytes_per_second =
         std::max<std::uint64_t>(1, options.bytes_per_second / segments_.size());

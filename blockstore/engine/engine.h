@@ -116,6 +116,7 @@ class Engine final : public BlockDevice {
 
   Engine(io::Reactor* reactor, PortFactory* ports, AttachTarget target,
          absl::AnyInvocable<pool::Uuid()> make_id, EngineOptions options);
+  absl::Status Detaching() const;  // what every call gets then
   absl::Status CheckRange(std::uint64_t offset, std::uint64_t size_bytes, bool writes) const;
   Part PartAt(std::uint64_t offset, std::uint64_t size_bytes) const;
   absl::Status Count(absl::Status status);

@@ -111,11 +111,13 @@ io::Task<absl::Status> Segment::Trim(std::uint64_t offset, std::uint64_t size_by
   co_return co_await RunChange(&change);
 }
 
+absl::Status Segment::Detaching() const {
+  return absl::UnavailableError(
+      absl::StrCat("volume ", in_force_.volume_name, " is being detached"));
+}
+
 io::Task<absl::Status> Segment::RunChange(Change* change) {
-  if (closing_) {
-    co_return absl::UnavailableError(
-        absl::StrCat("volume ", in_force_.volume_name, " is being detached"));
-  }
+  if (closing_) co_return Detaching();
   InFlight in_flight(this);
   absl::Status status;
   {
@@ -216,10 +218,7 @@ bool Segment::SettleRefusals(Change* change) {
 // --- Flush ---
 
 io::Task<absl::Status> Segment::Flush() {
-  if (closing_) {
-    co_return absl::UnavailableError(
-        absl::StrCat("volume ", in_force_.volume_name, " is being detached"));
-  }
+  if (closing_) co_return Detaching();
   InFlight in_flight(this);
   std::uint64_t flushed = 0;
   std::int64_t waits_ns = 0;
@@ -273,10 +272,7 @@ MemberSlot* Segment::PickReader(std::uint64_t not_these) const {
 }
 
 io::Task<absl::Status> Segment::Read(std::uint64_t offset, std::span<std::byte> into) {
-  if (closing_) {
-    co_return absl::UnavailableError(
-        absl::StrCat("volume ", in_force_.volume_name, " is being detached"));
-  }
+  if (closing_) co_return Detaching();
   InFlight in_flight(this);
   std::uint64_t bad_slots = 0;
   {

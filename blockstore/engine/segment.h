@@ -83,6 +83,7 @@ class Segment final : public SegmentEngine {
   // --- segment.cc: requests ---
   io::Task<absl::Status> Apply(Change* change);
   io::Task<void> SendChange(Change* change, Legs* legs);
+  absl::Status Detaching() const;  // what every call gets once it is closing
   io::Task<absl::Status> RunChange(Change* change);
   // Decides what the refusals of a change mean. True: it ends with change->refusal.
   bool SettleRefusals(Change* change);

@@ -65,8 +65,7 @@ absl::Status Segment::StartScrub(ScrubOptions options) {
   scrub_->size_bytes = in_force_.size_bytes;
   if (gate_.Spawn(RunScrub(options))) return absl::OkStatus();
   scrub_.reset();
-  return absl::UnavailableError(
-      absl::StrCat("volume ", in_force_.volume_name, " is being detached"));
+  return Detaching();
 }
 
 io::Task<void> Segment::RunScrub(ScrubOptions options) {
