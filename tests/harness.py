@@ -315,6 +315,18 @@ class Cluster:
         expect(word.lower() in done.stderr.lower(), f"no '{word}' in: {done.stderr.strip()}")
         return done.stderr.strip()
 
+    def end_soundly(self):
+        """Every daemon ends cleanly, and leaves a sound pool."""
+        for name, node in self.nodes.items():
+            expect(node.stop() == 0, f"node {name}:\n{node.tail()}")
+            check = ("pool", "check", node.pool, "--offline", "--verify-data")
+            report = run(self.binaries / "keelctl", *check)
+            expect("sound" in report.stdout, report.stdout)
+
+    def print_logs(self):
+        for name, node in self.nodes.items():
+            print(f"--- node {name}\n{node.tail()}")
+
     def create(self, volume, size, replicas):
         self.ctl("volume", "create", volume, "--size", size, "--replicas", replicas)
 

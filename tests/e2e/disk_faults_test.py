@@ -190,14 +190,9 @@ def pools_fill_up(cluster):
 
 def end(cluster, checks):
     with checks.case(f"the daemons of {cluster['a'].log.stem} and its peers end cleanly"):
-        for name, node in cluster.nodes.items():
-            expect(node.stop() == 0, f"node {name}:\n{node.tail()}")
-            check = ("pool", "check", node.pool, "--offline", "--verify-data")
-            report = harness.run(cluster.binaries / "keelctl", *check)
-            expect("sound" in report.stdout, report.stdout)
+        cluster.end_soundly()
     if checks.failed:
-        for name, node in cluster.nodes.items():
-            print(f"--- node {name}\n{node.tail()}")
+        cluster.print_logs()
 
 
 def main():

@@ -302,11 +302,7 @@ def end_of_all(cluster, ledger):
     verify(cluster, serving(cluster), ledger)
     cluster.ctl("volume", "detach", VOLUME)
     every_copy_is_equal(cluster, VOLUME)
-    for name, node in cluster.nodes.items():
-        expect(node.stop() == 0, f"node {name}:\n{node.tail()}")
-        check = ("pool", "check", node.pool, "--offline", "--verify-data")
-        report = harness.run(cluster.binaries / "keelctl", *check)
-        expect("sound" in report.stdout, report.stdout)
+    cluster.end_soundly()
 
 
 CASES = {
@@ -351,8 +347,7 @@ def main():
         with checks.case("every block is right, the copies are equal and the pools sound"):
             end_of_all(cluster, ledger)
         if checks.failed:
-            for name, node in cluster.nodes.items():
-                print(f"--- node {name}\n{node.tail()}")
+            cluster.print_logs()
     return checks.exit_code()
 
 

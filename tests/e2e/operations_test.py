@@ -248,16 +248,9 @@ def main():
             with checks.case(name):
                 check(cluster)
         with checks.case("every daemon ends cleanly and every pool is sound"):
-            for name, node in cluster.nodes.items():
-                expect(node.stop() == 0, f"node {name}:\n{node.tail()}")
-                report = harness.run(
-                    cluster.binaries / "keelctl", "pool", "check", workspace / f"{name}-pool",
-                    "--offline", "--verify-data",
-                )
-                expect("sound" in report.stdout, report.stdout)
+            cluster.end_soundly()
         if checks.failed:
-            for name, node in cluster.nodes.items():
-                print(f"--- node {name}\n{node.tail()}")
+            cluster.print_logs()
     return checks.exit_code()
 
 

@@ -277,16 +277,9 @@ def main():
             cluster.ctl("volume", "detach", "three")
             every_copy_is_equal(cluster, "three")
         with checks.case("all daemons end cleanly, and their pools are sound"):
-            for name, node in cluster.nodes.items():
-                expect(node.stop() == 0, f"node {name}:\n{node.tail()}")
-                report = harness.run(
-                    cluster.binaries / "keelctl", "pool", "check", workspace / f"{name}-pool",
-                    "--offline", "--verify-data",
-                )
-                expect("sound" in report.stdout, report.stdout)
+            cluster.end_soundly()
         if checks.failed:
-            for name, node in cluster.nodes.items():
-                print(f"--- node {name}\n{node.tail()}")
+            cluster.print_logs()
     return checks.exit_code()
 
 

@@ -141,8 +141,7 @@ def main():
             for name, node in cluster.nodes.items():
                 expect(node.stop() == 0, f"node {name}:\n{node.tail()}")
         if checks.failed:
-            for name, node in cluster.nodes.items():
-                print(f"--- node {name}\n{node.tail()}")
+            cluster.print_logs()
     return checks.exit_code()
 
 

@@ -172,8 +172,7 @@ def main():
                           "blocks with what they may not hold"):
                 expect(counts[wrong] == 0, f"{counts[wrong]} {wrong}")
         if checks.failed:
-            for name, node in cluster.nodes.items():
-                print(f"--- node {name}\n{node.tail()}")
+            cluster.print_logs()
     return checks.exit_code()
 
 
