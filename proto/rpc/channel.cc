@@ -18,4 +18,15 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectUnix(const std::string& pa
   return grpc::CreateChannel(absl::StrCat("unix:", path), grpc::InsecureChannelCredentials());
 }
 
+absl::StatusOr<std::string> UnixPathOf(const std::string& address) {
+  constexpr char kScheme[] = "unix:";
+  constexpr std::size_t kSchemeLength = sizeof(kScheme) - 1;
+  std::string path =
+      address.substr(0, kSchemeLength) == kScheme ? address.substr(kSchemeLength) : "";
+  if (path.size() > 2 && path.compare(0, 3, "///") == 0) path.erase(0, 2);
+  if (path.size() > 1 && path[0] == '/' && path[1] != '/') return path;
+  return absl::InvalidArgumentError(
+      absl::StrCat("address '", address, "' must be unix:/ABSOLUTE/PATH of a program's socket"));
+}
+
 }  // namespace keelson::rpc

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace grpc {
@@ -16,5 +17,9 @@ namespace keelson::rpc {
 // does (UNAVAILABLE) or the user may not (PERMISSION_DENIED); gRPC alone would try again for a
 // while.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectUnix(const std::string& path);
+
+// The path in "unix:/absolute/path", the one form of address that programs know each other by.
+// INVALID_ARGUMENT for anything else.
+absl::StatusOr<std::string> UnixPathOf(const std::string& address);
 
 }  // namespace keelson::rpc

@@ -61,7 +61,7 @@ Server::Server(std::string path, std::unique_ptr<grpc::Server> server)
     : path_(std::move(path)), server_(std::move(server)) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const std::string& path,
-                                                      grpc::Service* service) {
+                                                      absl::Span<grpc::Service* const> services) {
   if (absl::Status status = ClearStaleUnixSocket(path); !status.ok()) return status;
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ResourceQuota quota("keelson");
@@ -69,7 +69,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const std::string& path,
   grpc::ServerBuilder builder;
   builder.SetResourceQuota(quota);
   builder.AddListeningPort(absl::StrCat("unix:", path), grpc::InsecureServerCredentials());
-  builder.RegisterService(service);
+  for (grpc::Service* const service : services) builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) {
     return absl::UnavailableError(absl::StrCat(

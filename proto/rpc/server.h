@@ -1,6 +1,6 @@
 #pragma once
-// Server: one synchronous gRPC service on a UNIX socket (mode 0600), with the standard health
-// service beside it (grpc.health.v1; NOT_SERVING until SetServing). Owned by a program's main
+// Server: synchronous gRPC services on a UNIX socket (mode 0600), with the standard health
+// service beside them (grpc.health.v1; NOT_SERVING until SetServing). Owned by a program's main
 // thread; gRPC calls the service on threads of its own.
 
 #include <grpcpp/support/status.h>
@@ -13,6 +13,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 
 namespace grpc {
 class Server;
@@ -24,10 +25,14 @@ namespace keelson::rpc {
 
 class Server {
  public:
-  // Listens on `path`, after removing a stale socket there. `service` outlives the server.
+  // Listens on `path`, after removing a stale socket there. The services outlive the server.
   // FAILED_PRECONDITION: another process listens there. INVALID_ARGUMENT: the path is too long.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const std::string& path,
-                                                       grpc::Service* service);
+                                                       absl::Span<grpc::Service* const> services);
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const std::string& path,
+                                                       grpc::Service* service) {
+    return Start(path, absl::MakeConstSpan(&service, 1));
+  }
   // Shuts down, if that has not happened, without patience.
   ~Server();
 
