@@ -220,6 +220,10 @@ bool Segment::SettleRefusals(Change* change) {
 io::Task<absl::Status> Segment::Flush() {
   if (closing_) co_return Detaching();
   InFlight in_flight(this);
+  co_return co_await FlushMembers(nullptr);
+}
+
+io::Task<absl::Status> Segment::FlushMembers(bool* short_of_copies) {
   std::uint64_t flushed = 0;
   std::int64_t waits_ns = 0;
   for (;;) {
@@ -251,6 +255,10 @@ io::Task<absl::Status> Segment::Flush() {
       continue;
     }
     if (everyone) co_return absl::OkStatus();
+    if (short_of_copies != nullptr && !Degrading() && !EnoughInSync()) {
+      *short_of_copies = true;
+      co_return absl::UnavailableError("there are too few copies that have everything");
+    }
     co_await WaitForChange(&waits_ns);
   }
 }

@@ -87,6 +87,10 @@ class Segment final : public SegmentEngine {
   io::Task<absl::Status> RunChange(Change* change);
   // Decides what the refusals of a change mean. True: it ends with change->refusal.
   bool SettleRefusals(Change* change);
+  // Flush, in whose course fewer than min-in-sync copies may be left (R7). Without a pointer it
+  // waits for more; with one it says so there and fails: a caller that holds ranges would wait for
+  // ever, because the resync that brings a copy needs them.
+  io::Task<absl::Status> FlushMembers(bool* short_of_copies);
   io::Task<absl::Status> ReadFrom(std::uint64_t offset, std::span<std::byte> into,
                                   std::uint64_t* bad_slots);
   io::Task<absl::Status> AwaitLease(std::int64_t arrived_ns);
@@ -231,6 +235,9 @@ class Segment final : public SegmentEngine {
   // --- segment_generations.cc: generations, snapshots, the end ---
   void ArmRoll();
   io::Task<void> TimedRoll();
+  // Enough copies have everything, and they are known to be equal.
+  bool Settled() const;
+  io::Task<absl::Status> AwaitSettled(std::int64_t limit_ns);
   // Rolls; with `last`, when nothing is written any more.
   io::Task<absl::Status> EndGeneration();
   io::Task<absl::Status> LastGeneration(std::int64_t limit_ns);

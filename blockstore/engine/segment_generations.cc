@@ -16,6 +16,14 @@ namespace keelson::engine {
 using replica::Configuration;
 using replica::RangeLock;
 
+namespace {
+
+// How long a snapshot waits for copies, or for regions to be made equal, before it fails. No write
+// waits for it meanwhile.
+constexpr std::int64_t kHoldPatienceNanos = 30'000'000'000;
+
+}  // namespace
+
 // --- Generations ---
 
 void Segment::ArmRoll() {
@@ -118,14 +126,9 @@ io::Task<absl::Status> Segment::HoldWrites() {
     co_return absl::FailedPreconditionError(
         absl::StrCat("volume ", in_force_.volume_name, " is being snapshotted already"));
   }
-  // Sealed layers must be equal on all members, so nothing may be left to reconcile (R15).
-  std::int64_t waits_ns = 0;
+  const std::int64_t limit_ns = reactor_->NowNanos() + kHoldPatienceNanos;
   for (;;) {
-    while (!unreconciled_.empty()) {
-      if (!health_.ok()) co_return health_;
-      StartReconcile();
-      co_await WaitForChange(&waits_ns);
-    }
+    CO_RETURN_IF_ERROR(co_await AwaitSettled(limit_ns));
     if (barrier_.has_value()) {
       co_return absl::FailedPreconditionError(
           absl::StrCat("volume ", in_force_.volume_name, " is being snapshotted already"));
@@ -137,12 +140,38 @@ io::Task<absl::Status> Segment::HoldWrites() {
     } else {
       co_await barrier;
     }
-    if (unreconciled_.empty()) break;
-    barrier_.reset();  // the last write before the barrier failed half-way
+    // Not settled: a write before the barrier failed half-way, or a member was lost.
+    bool short_of_copies = !Settled();
+    if (!short_of_copies) {
+      absl::Status flushed = co_await FlushMembers(&short_of_copies);
+      if (flushed.ok()) co_return flushed;
+      if (!short_of_copies) {
+        barrier_.reset();
+        co_return flushed;
+      }
+    }
+    barrier_.reset();  // whoever is to bring the copies back needs what it holds
   }
-  absl::Status flushed = co_await Flush();
-  if (!flushed.ok()) barrier_.reset();
-  co_return flushed;
+}
+
+bool Segment::Settled() const { return unreconciled_.empty() && !Degrading() && EnoughInSync(); }
+
+io::Task<absl::Status> Segment::AwaitSettled(std::int64_t limit_ns) {
+  // Sealed layers must be equal on all members, so nothing may be left to reconcile (R15).
+  while (!Settled()) {
+    if (!health_.ok()) co_return health_;
+    if (!frozen_.ok()) co_return frozen_;
+    if (reactor_->NowNanos() >= limit_ns) {
+      const std::string what =
+          unreconciled_.empty() ? Status().waiting_for
+                                : absl::StrCat(unreconciled_.size(), " regions to be reconciled");
+      co_return absl::UnavailableError(absl::StrCat("volume ", in_force_.volume_name, " waits for ",
+                                                    what, "; try again when it has them"));
+    }
+    if (!unreconciled_.empty()) StartReconcile();
+    co_await WaitUntil(limit_ns);
+  }
+  co_return absl::OkStatus();
 }
 
 io::Task<absl::Status> Segment::Seal(replica::ConfiguredSnapshot snapshot) {

@@ -17,7 +17,12 @@ namespace {
 
 using replica::MemberState;
 
-using SegmentTest = SegmentFixture;
+class SegmentTest : public SegmentFixture {
+ protected:
+  static io::internal::Detached BeginHold(SegmentTest* self, std::optional<absl::Status>* held) {
+    *held = co_await self->segment_->HoldWrites();
+  }
+};
 
 TEST_F(SegmentTest, ReadsBackWhatItWroteFromEveryCopy) {
   Make(3);
@@ -230,6 +235,44 @@ TEST_F(SegmentTest, SealsASnapshotOnEveryMember) {
   for (auto& pool : pools_) EXPECT_EQ(pool->store->List()[0].snapshots.size(), 1u);
   ASSERT_TRUE(Must(segment_->DeleteSnapshot(snapshot.id)).ok());
   EXPECT_EQ(Read(5), 'b');
+}
+
+// The resync that brings the copy back needs every range, and the snapshot held them all.
+TEST_F(SegmentTest, ASnapshotThatLosesACopyLetsItComeBackAndGoesOn) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Must(segment_->SetMinInSync(3)).ok());
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Cut(1);
+  std::optional<absl::Status> held;
+  BeginHold(this, &held);
+  Pass(20'000'000'000);
+  EXPECT_FALSE(held.has_value()) << *held;
+  EXPECT_EQ(State(1), MemberState::kOut);
+  Heal(1);
+  Pass(10'000'000'000);
+  ASSERT_TRUE(held.has_value());
+  EXPECT_TRUE(held->ok()) << *held;
+  EXPECT_EQ(State(1), MemberState::kInSync);
+  segment_->ReleaseWrites();
+  EXPECT_TRUE(Write(5, 'b').ok());
+}
+
+TEST_F(SegmentTest, ASnapshotWithoutEnoughCopiesFailsAndTheAttachmentDoesNot) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Must(segment_->SetMinInSync(3)).ok());
+  Cut(1);
+  std::optional<absl::Status> held;
+  BeginHold(this, &held);
+  Pass(60'000'000'000);
+  ASSERT_TRUE(held.has_value());
+  EXPECT_TRUE(absl::IsUnavailable(*held)) << *held;
+  EXPECT_TRUE(segment_->health().ok()) << segment_->health();
+  Begin(5, 'b');
+  Heal(1);
+  Pass(10'000'000'000);
+  EXPECT_TRUE(done_ && done_status_.ok()) << done_status_;
 }
 
 TEST_F(SegmentTest, AClonesMembersAreEqualFromTheBeginningAndShareTheirSpace) {
