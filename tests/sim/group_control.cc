@@ -191,8 +191,9 @@ void GroupHarness::CheckLoss(const Attachment& attachment, const pool::Epoch& se
     const replica::Member* const before = base->Find(member.pool, member.replica);
     GroupNode* const node = NodeOf(member.pool);
     const bool restarted = before != nullptr && before->incarnation != member.incarnation;
-    const std::uint64_t since =
-        restarted && node != nullptr ? node->FindPool(member.pool)->incarnation_since : 0;
+    // A disk that was re-formatted since has no part in what is served.
+    if (restarted && node == nullptr) continue;
+    const std::uint64_t since = restarted ? node->FindPool(member.pool)->incarnation_since : 0;
     horizon = std::min(horizon, since);
     lied = lied || (restarted && node == liar_);
   }
