@@ -55,6 +55,8 @@ io::Task<absl::StatusOr<replica::PrepareAnswer>> RemoteSession::Open(pool::PoolI
   co_await call.Done();
   if (!call.status().ok()) End(call.status());
   CO_RETURN_IF_ERROR(call.status());
+  // Prepared, and ended by a later Prepare before this answer was sent.
+  if (!refusal_.ok()) End(refusal_);
   CO_RETURN_IF_ERROR(refusal_);
   replica::PrepareAnswer answer;
   absl::Status read = wire::ParseResult(call.result(), &answer);

@@ -45,6 +45,26 @@ TEST_F(RemotePeerTest, AGoodAnswerIsTaken) {
   EXPECT_TRUE(remote_->open());
 }
 
+// A later Prepare of the same engine, over another connection, overtook the answer to this one. The
+// member leaves the connection open, so nothing but this end can finish it.
+TEST_F(RemotePeerTest, APrepareThatWasOvertakenEndsItsConnection) {
+  StartScriptedMember([](const FrameHeader& request) { return Ok(request); },
+                      [this](const FrameHeader& request) {
+                        FrameHead head = request;
+                        head.session_ended = true;
+                        replica::PrepareAnswer prepared;
+                        prepared.pool = replica_.pool;
+                        prepared.replica = replica_.replica;
+                        prepared.incarnation = replica_.incarnation;
+                        wire::EncodedFrame encoded;
+                        wire::EncodeAnswer(head, prepared, &encoded);
+                        return Flat(encoded);
+                      });
+  const absl::Status prepared = PrepareRemote();
+  EXPECT_TRUE(absl::IsUnavailable(prepared)) << prepared;
+  EXPECT_FALSE(remote_->open());
+}
+
 TEST_F(RemotePeerTest, NoFrameAtAll) {
   ExpectBroken(FlushWith([](const FrameHeader&) { return std::string(100, 'x'); }),
                "a frame does not begin with the frame magic");
