@@ -86,6 +86,9 @@ absl::StatusOr<std::unique_ptr<io::File>> SimDisk::Open(SimReactor* process,
 
 void SimDisk::Submit(SimReactor* process, io::IoOp* op) {
   world_->Trace(kTraceSubmit + static_cast<std::uint64_t>(op->kind), op->offset, op->size_bytes);
+  if (op->kind == io::IoOp::Kind::kDiscard) {
+    largest_discard_bytes_ = std::max<std::uint64_t>(largest_discard_bytes_, op->size_bytes);
+  }
   if (Changes(op->kind)) {
     for (const InFlight& other : in_flight_) {
       KEEL_CHECK(!Changes(other.op->kind) || !Overlap(*op, *other.op),

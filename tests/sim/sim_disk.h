@@ -73,6 +73,7 @@ class SimDisk {
   std::uint64_t flush_failures() const { return flush_failures_; }
   // When the last of the flushes that ended well was submitted; 0: none did.
   std::int64_t flushed_at_ns() const { return flushed_at_ns_; }
+  std::uint64_t largest_discard_bytes() const { return largest_discard_bytes_; }
   // Told of every write when it is submitted.
   using WriteObserver = std::function<void(std::span<const std::byte>)>;
   void set_write_observer(WriteObserver observer) { on_write_ = std::move(observer); }
@@ -135,6 +136,7 @@ class SimDisk {
   std::uint64_t completions_ = 0;
   std::uint64_t flush_failures_ = 0;
   std::int64_t flushed_at_ns_ = 0;
+  std::uint64_t largest_discard_bytes_ = 0;
   WriteObserver on_write_;
   SimReactor* locked_by_ = nullptr;
   int sticky_read_ = 0, sticky_write_ = 0, sticky_flush_ = 0;

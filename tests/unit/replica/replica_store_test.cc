@@ -129,6 +129,23 @@ TEST_F(ReplicaStoreTest, AnUnfinishedDeletionGoesOnAfterACrash) {
   EXPECT_EQ(Check(), "");
 }
 
+// One large discard holds up every other request of the file for as long as it takes.
+TEST_F(ReplicaStoreTest, GivesALargeVolumesSpaceBackInSmallPieces) {
+  constexpr std::uint64_t kWritten = kExtents - 2;
+  const pool::ReplicaId id = Create("large", kWritten * kMiB);
+  engine::Engine& engine = Attach("large");
+  for (std::uint64_t extent = 0; extent < kWritten; ++extent) {
+    ASSERT_TRUE(Write(engine, extent * (kMiB / kBlock), 'a').ok());
+  }
+  Detach("large");
+  ASSERT_TRUE(Must(store().Delete(id)).ok());
+  FinishCleanup();
+  EXPECT_EQ(space().used_bytes, 0u);
+  const std::uint64_t largest = world_.FindDisk(sim::kDataPath)->largest_discard_bytes();
+  EXPECT_GT(largest, kMiB);
+  EXPECT_LE(largest, 8 * kMiB);
+}
+
 TEST_F(ReplicaStoreTest, RefusesToDeleteOrCloneWhatIsInUseOrUnknown) {
   const pool::ReplicaId id = Create("v", 4 * kMiB);
   engine::Engine& engine = Attach("v");
