@@ -295,6 +295,8 @@ io::Task<absl::Status> LayerCopy::WriteData(Target target, std::uint32_t extent,
   CO_RETURN_IF_ERROR(co_await WriteBlocks(pool_extent, plan.taken, older.span()));
   SetChecksums(checksums.get(), data, packed);
   SetChecksums(checksums.get(), plan.taken, older.span());
+  // Again: the end of a generation may have stored, meanwhile, that nothing was known.
+  pool_->checksums().MarkDirty(checksums.get());
   store_->copied_extents().Changed(key);
   co_return absl::OkStatus();
 }
