@@ -38,6 +38,7 @@ Piece PieceAt(std::uint64_t offset, std::uint64_t end) {
 }  // namespace
 
 io::Task<absl::Status> Replica::Read(std::uint64_t offset, std::span<std::byte> into) {
+  CO_RETURN_IF_ERROR(CheckLogged(offset, into.size()));
   pool::ReadFence::Pass pass(&pool_->read_fence());
   const std::uint64_t end = offset + into.size();
   std::byte* target = into.data();
@@ -67,7 +68,9 @@ io::Task<absl::Status> Replica::Read(std::uint64_t offset, std::span<std::byte> 
 io::Task<absl::Status> Replica::Write(std::uint64_t offset, std::span<const std::byte> from,
                                       pool::Generation generation) {
   if (!pool_->health().ok()) co_return pool_->health();
-  const std::uint64_t end = offset + from.size();
+  const std::uint64_t start = offset;
+  const std::uint64_t size_bytes = from.size();
+  const std::uint64_t end = offset + size_bytes;
   const auto first_region = static_cast<std::uint32_t>(offset / kRegionBytes);
   const auto last_region = static_cast<std::uint32_t>((end - 1) / kRegionBytes);
   RangeLock::Hold hold(&extent_locks_, offset, end, RangeLock::kShared);
@@ -95,10 +98,30 @@ io::Task<absl::Status> Replica::Write(std::uint64_t offset, std::span<const std:
     CO_RETURN_IF_ERROR(co_await NoteRegions(first_region, last_region, generation));
   }
   if (allocated && !SeededBug(kAckBeforeLog)) {
-    absl::Status logged = co_await pool_->changes().Logged();
+    absl::Status logged = co_await LogChange(start, size_bytes);
     if (status.ok()) status = std::move(logged);
   }
   co_return status;
+}
+
+io::Task<absl::Status> Replica::LogChange(std::uint64_t offset, std::uint64_t size_bytes) {
+  absl::Status logged = co_await pool_->changes().Logged();
+  if (!logged.ok()) {
+    const std::uint64_t last = (offset + size_bytes - 1) / kExtentBytes;
+    for (std::uint64_t extent = offset / kExtentBytes; extent <= last; ++extent) {
+      unlogged_extents_.insert(static_cast<std::uint32_t>(extent));
+    }
+  }
+  co_return logged;
+}
+
+absl::Status Replica::CheckLogged(std::uint64_t offset, std::uint64_t size_bytes) const {
+  if (unlogged_extents_.empty()) [[likely]]
+    return absl::OkStatus();
+  const auto next =
+      unlogged_extents_.lower_bound(static_cast<std::uint32_t>(offset / kExtentBytes));
+  const std::uint64_t last = (offset + size_bytes - 1) / kExtentBytes;
+  return next != unlogged_extents_.end() && *next <= last ? pool_->health() : absl::OkStatus();
 }
 
 io::Task<absl::Status> Replica::WriteExtent(std::uint32_t extent, std::uint32_t first,
@@ -165,6 +188,7 @@ io::Task<absl::StatusOr<std::uint32_t>> Replica::ExtentForWrite(Layer* layer,
 io::Task<absl::Status> Replica::Trim(std::uint64_t offset, std::uint64_t size_bytes,
                                      pool::Generation generation) {
   if (!pool_->health().ok()) co_return pool_->health();
+  const std::uint64_t start = offset;
   const std::uint64_t end = offset + size_bytes;
   bool changed = false;
   absl::Status status;
@@ -179,7 +203,7 @@ io::Task<absl::Status> Replica::Trim(std::uint64_t offset, std::uint64_t size_by
     offset += piece.size_bytes();
   }
   if (changed) {
-    absl::Status logged = co_await pool_->changes().Logged();
+    absl::Status logged = co_await LogChange(start, size_bytes);
     if (status.ok()) status = std::move(logged);
   }
   co_return status;

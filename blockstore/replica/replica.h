@@ -42,6 +42,7 @@ class Replica {
   Replica& operator=(const Replica&) = delete;
 
   // DATA_LOSS: a block does not match its checksum (counted). INTERNAL: the disk failed the read.
+  // The pool's health: see CheckLogged.
   io::Task<absl::Status> Read(std::uint64_t offset, std::span<std::byte> into);
   // `generation` is the write interval the engine assigned; its regions are noted first (R5).
   // RESOURCE_EXHAUSTED: the pool is full; blocks before the failing extent may have been written.
@@ -62,6 +63,10 @@ class Replica {
     bool hole = false;
   };
   DataRun FindData(std::uint64_t offset, std::uint64_t size_bytes) const;
+
+  // The pool's health when a failed change of the range is in memory and may not be in the log: it
+  // may be gone when the pool is opened again, as the same incarnation, so nobody may see it (R4).
+  absl::Status CheckLogged(std::uint64_t offset, std::uint64_t size_bytes) const;
 
   // The regions whose checksums may not be known, because something changed there after the clean
   // generation and the process that knew is gone.
@@ -101,6 +106,8 @@ class Replica {
                                      std::span<const std::byte> from, bool* allocated);
   io::Task<absl::Status> TrimExtent(std::uint32_t extent, std::uint32_t first, std::uint32_t count,
                                     pool::Generation generation, bool* changed);
+  // Completes when the change of the range is in the log.
+  io::Task<absl::Status> LogChange(std::uint64_t offset, std::uint64_t size_bytes);
   // The pool extent of the layer's `extent`, taken from the pool when it has none.
   io::Task<absl::StatusOr<std::uint32_t>> ExtentForWrite(Layer* layer, std::uint32_t extent);
   // Makes `state` the extent's in the layer, which it has alone: the pool extent is freed when none
@@ -149,6 +156,8 @@ class Replica {
   // Writers share an extent; a trim or a merge has it alone.
   RangeLock extent_locks_;
   std::set<std::uint32_t> failed_extents_;  // of the head, where a write failed
+  // Of the head, where a change took effect in memory and the pool failed before it was in the log.
+  std::set<std::uint32_t> unlogged_extents_;
   io::AsyncMutex allocation_;
 
   // --- As a member: Session and ReplicaStore ---

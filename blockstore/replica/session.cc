@@ -279,6 +279,8 @@ io::Task<absl::StatusOr<std::vector<DataRun>>> Session::Map(std::uint64_t offset
                                                             std::size_t runs_max,
                                                             std::int64_t /*deadline_ns*/) {
   CO_RETURN_IF_ERROR(CheckRange(offset, size_bytes));
+  absl::Status logged = replica_->CheckLogged(offset, size_bytes);
+  if (!logged.ok()) co_return PortStatus(std::move(logged));
   std::vector<DataRun> runs;
   while (size_bytes > 0 && runs.size() < runs_max) {
     const Replica::DataRun run = replica_->FindData(offset, size_bytes);

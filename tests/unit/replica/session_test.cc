@@ -220,6 +220,28 @@ TEST_F(SessionTest, AFailedPoolPromisesNothingAndItsCallsAreInternalErrors) {
   EXPECT_EQ(Read(port, 0), "a");  // its session goes on, for reads
 }
 
+// The pool is the same incarnation when it is opened again: what is not there then nobody has seen.
+TEST_F(SessionTest, AChangeThatDidNotReachTheLogIsNotSeen) {
+  pool::Epoch epoch = EpochOf(1);
+  for (const bool trim : {false, true}) {
+    ReplicaPort& port = Port();
+    ASSERT_TRUE(Prepare(port, epoch).ok());
+    ASSERT_TRUE(Write(port, 0, 'a', 1, 4).ok());
+    ASSERT_TRUE(Write(port, 256, 'b', 1).ok());
+    sim::MetaFaults& faults = world_.AddMetaDisk(sim::kMetaPath)->faults();
+    faults.commit_error = 1;
+    const absl::Status changed = trim ? Trim(port, 3, 1) : Write(port, 4, 'c', 1);
+    EXPECT_EQ(changed.code(), absl::StatusCode::kInternal);
+    faults.commit_error = 0;
+    EXPECT_EQ(Read(port, trim ? 3 : 4), "!");
+    EXPECT_EQ(last_read_.code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(Must(port.Map(0, kMiB, 2, kNoDeadline)).status().code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(Read(port, 256), "b");
+    KillProcess();
+    ++epoch.restart;
+  }
+}
+
 TEST_F(SessionTest, AFullPoolAndRotAreErrorsOfTheirOwn) {
   const pool::ReplicaId target = AddTarget();
   ReplicaPort& port = OpenPort();
