@@ -199,11 +199,24 @@ void GroupNode::CheckNoted(std::size_t pool, std::span<const std::byte> bytes) {
           watch_->GenerationOf(member, version, stamp[1], bytes);
       const replica::Replica* const replica = slot.store->Find(member);
       if (!generation.has_value() || replica == nullptr) continue;
+      if (MayBeMerged(*replica, stamp[1])) continue;
       if (NotedAt(slot, *replica, static_cast<std::uint32_t>(region)) >= *generation) continue;
       watch_->Violate("noted-first", absl::StrCat(name(), " writes block ", stamp[1],
                                                   " before its region is noted"));
     }
   }
+}
+
+// A merge moves what a sealed layer has up to the next one, and needs no note for that; a repair of
+// the block, which waits for it, is to write the same bytes.
+bool GroupNode::MayBeMerged(const replica::Replica& replica, std::uint64_t block) {
+  const auto extent = static_cast<std::uint32_t>(block / pool::kBlocksPerExtent);
+  for (const auto* layer = replica.head(); layer != nullptr; layer = layer->parent()) {
+    pool::ExtentState state;
+    if (layer->referenced() || !layer->Find(extent, &state)) continue;
+    if (state.present.Test(static_cast<std::uint32_t>(block % pool::kBlocksPerExtent))) return true;
+  }
+  return false;
 }
 
 pool::Generation GroupNode::NotedAt(const PoolSlot& slot, const replica::Replica& replica,

@@ -76,6 +76,7 @@ class GroupNode final : public engine::PortSource, public engine::PortFactory {
   io::Task<absl::Status> Format(std::size_t pool);
   // R5, at the moment a write goes to a pool's disk.
   void CheckNoted(std::size_t pool, std::span<const std::byte> bytes);
+  static bool MayBeMerged(const replica::Replica& replica, std::uint64_t block);
   // The durable note of the region in the newest of the replica's layers that has one.
   static pool::Generation NotedAt(const PoolSlot& slot, const replica::Replica& replica,
                                   std::uint32_t region);
