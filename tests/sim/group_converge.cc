@@ -102,10 +102,17 @@ GroupHarness::Hope GroupHarness::WhatToExpect() {
 bool GroupHarness::AttachForGood() {
   const std::int64_t until_ns = world_.now_ns() + kAttachLimitNs;
   const Hope hope = WhatToExpect();
+  // An attach that had its answers while there still was a copy may have come to an end, and waits
+  // for that copy. Another one has to see that it is gone.
+  const bool answered =
+      std::any_of(attachments_.begin(),
+                  attachments_.begin() + static_cast<std::ptrdiff_t>(attachments_before_loss_),
+                  [this](const auto& attachment) { return attachment.get() == Current(); });
+  const Attachment* const waits = hope == Hope::kCannot && answered ? Current() : nullptr;
   int failures = 0;
   while (!Failed()) {
     Attachment* const current = Current();
-    if (current != nullptr && current->engine->health().ok() &&
+    if (current != nullptr && current != waits && current->engine->health().ok() &&
         current->epoch.attachment + 1 == next_attachment_) {
       if (hope == Hope::kCannot) Fail("last-copy-stays: it serves though no copy was left");
       return !Failed();

@@ -223,6 +223,7 @@ class GroupHarness {
   bool struck_ = false;        // a fault, or a second engine, has been there
   bool reformatted_ = false;
   pool::PoolId lost_pool_;  // that was re-formatted, or whose record of the member is damaged
+  std::size_t attachments_before_loss_ = 0;
 
   // What the provisioner knows.
   std::uint64_t next_attachment_ = 2;

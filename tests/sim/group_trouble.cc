@@ -235,6 +235,7 @@ void GroupHarness::ReformatOne() {
     }
   }
   reformatted_ = true;
+  attachments_before_loss_ = attachments_.size();
   GroupNode::PoolSlot& slot = node->pools()[pool];
   std::string record;
   if (slot.store != nullptr && chance_.Coin()) {

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace keelson::sim {
 
 using replica::Configuration;
@@ -99,6 +101,7 @@ io::Task<absl::StatusOr<replica::PrepareAnswer>> EngineSidePort::Prepare(pool::E
   epoch_ = epoch;
   absl::StatusOr<replica::PrepareAnswer> answer = co_await port_->Prepare(epoch, deadline_ns);
   if (answer.ok()) watch_->Answered(member_, epoch, *answer);
+  recorded_ = answer.ok() && answer->configuration.has_value();
   co_return answer;
 }
 
@@ -119,7 +122,23 @@ io::Task<absl::Status> EngineSidePort::Read(std::uint64_t offset, std::span<std:
                                             std::int64_t deadline_ns) {
   absl::Status status = co_await port_->Read(offset, into, deadline_ns);
   if (status.ok()) watch_->Arrived(into.data());
+  if (status.ok()) CheckSource();
   co_return status;
+}
+
+io::Task<absl::StatusOr<replica::ExtentContent>> EngineSidePort::ReadCopy(
+    pool::SnapshotId layer, std::uint32_t extent, std::span<std::byte> into,
+    std::int64_t deadline_ns) {
+  absl::StatusOr<replica::ExtentContent> content =
+      co_await port_->ReadCopy(layer, extent, into, deadline_ns);
+  if (content.ok()) CheckSource();
+  co_return content;
+}
+
+void EngineSidePort::CheckSource() {
+  if (recorded_) return;
+  watch_->Violate("last-copy-stays",
+                  absl::StrCat("replica ", member_.ToString(), " has no record, and was read"));
 }
 
 }  // namespace keelson::sim

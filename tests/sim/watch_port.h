@@ -140,12 +140,20 @@ class EngineSidePort final : public ForwardPort {
   io::Task<absl::Status> Heartbeat(std::int64_t deadline_ns) override;
   io::Task<absl::Status> Read(std::uint64_t offset, std::span<std::byte> into,
                               std::int64_t deadline_ns) override;
+  io::Task<absl::StatusOr<replica::ExtentContent>> ReadCopy(pool::SnapshotId layer,
+                                                            std::uint32_t extent,
+                                                            std::span<std::byte> into,
+                                                            std::int64_t deadline_ns) override;
 
  private:
+  // R2: what has no readable record is no source.
+  void CheckSource();
+
   World* world_;       // outlives every port
   GroupWatch* watch_;  // outlives every port
   pool::ReplicaId member_;
-  pool::Epoch epoch_;  // of the engine
+  pool::Epoch epoch_;      // of the engine
+  bool recorded_ = false;  // the member answered with a readable record
 };
 
 }  // namespace keelson::sim
