@@ -1,5 +1,6 @@
 #include "tests/sim/watch_port.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,8 @@ io::Task<absl::StatusOr<replica::PrepareAnswer>> WatchPort::Prepare(pool::Epoch 
   absl::StatusOr<replica::PrepareAnswer> answer = co_await port_->Prepare(epoch, deadline_ns);
   if (answer.ok()) {
     epoch_ = epoch;
+    noted_.clear();
+    snapshots_.clear();
     watch_->Prepared(member_, epoch, *answer);
   }
   co_return answer;
@@ -21,6 +24,8 @@ io::Task<absl::StatusOr<replica::PrepareAnswer>> WatchPort::Prepare(pool::Epoch 
 io::Task<absl::Status> WatchPort::Accept(Configuration configuration, std::int64_t deadline_ns) {
   Configuration copy = configuration;
   absl::Status status = co_await port_->Accept(std::move(copy), deadline_ns);
+  if (!(configuration.snapshots == snapshots_)) noted_.clear();
+  snapshots_ = configuration.snapshots;
   if (status.ok()) watch_->Accepted(member_, configuration);
   co_return status;
 }
@@ -36,6 +41,10 @@ io::Task<absl::Status> WatchPort::Write(std::uint64_t offset, std::span<const st
   if (status.ok()) {
     watch_->Changed(member_, epoch, "a write");
     watch_->Applied(member_, generation);
+    const std::uint64_t last = (offset + from.size() - 1) / pool::kRegionBytes;
+    for (std::uint64_t region = offset / pool::kRegionBytes; region <= last; ++region) {
+      noted_[region] = std::max(noted_[region], generation);
+    }
     watch_->Holds(member_, offset / kModelBlockBytes, from);
   }
   co_return status;
@@ -74,7 +83,10 @@ io::Task<absl::Status> WatchPort::WriteCopy(pool::SnapshotId layer, std::uint32_
   if (!status.ok()) co_return status;
   watch_->Changed(member_, epoch, "a copy");
   const std::uint32_t region = extent / pool::kExtentsPerRegion;
-  watch_->Copied(member_, epoch, copying_[{layer, region}], region);
+  // A copy's note does not lower the one that is there.
+  pool::Generation note = copying_[{layer, region}];
+  if (layer.is_nil()) note = std::max(note, noted_[region]);
+  watch_->Copied(member_, epoch, note, region);
   std::size_t position = 0;
   for (std::uint32_t block = 0; block < pool::kBlocksPerExtent && layer.is_nil(); ++block) {
     const std::uint64_t number = std::uint64_t{extent} * pool::kBlocksPerExtent + block;

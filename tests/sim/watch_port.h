@@ -124,6 +124,9 @@ class WatchPort final : public ForwardPort {
   pool::ReplicaId member_;
   pool::Epoch epoch_;  // of the session
   std::map<std::pair<pool::SnapshotId, std::uint32_t>, pool::Generation> copying_;
+  // By region: what writes of the session have noted in the head, since it was sealed.
+  std::map<std::uint64_t, pool::Generation> noted_;
+  std::vector<replica::ConfiguredSnapshot> snapshots_;
 };
 
 // At the engine's side: what it has been told when it decides.
