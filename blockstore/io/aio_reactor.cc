@@ -1,5 +1,6 @@
 #include "blockstore/io/aio_reactor.h"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -41,6 +42,11 @@ int Attempt(SocketOp* op) {
       rc = connect(fd, op->peer, op->peer_bytes);
       if (rc != 0 && errno == EISCONN) rc = 0;
       break;
+    case SocketOp::Kind::kReadable: {
+      pollfd ready = {fd, POLLIN, 0};
+      rc = poll(&ready, 1, 0);
+      return rc > 0 ? ready.revents : rc == 0 ? -EAGAIN : -errno;
+    }
   }
   return rc >= 0 ? static_cast<int>(rc) : -errno;
 }

@@ -12,6 +12,7 @@
 
 #include "blockstore/io/check.h"
 #include "blockstore/io/kernel_file.h"
+#include "blockstore/io/kernel_readiness.h"
 #include "blockstore/io/kernel_stream.h"
 #include "blockstore/io/log.h"
 
@@ -177,6 +178,10 @@ Task<absl::StatusOr<std::unique_ptr<Stream>>> KernelReactor::Connect(Address add
 
 absl::StatusOr<std::unique_ptr<Stream>> KernelReactor::AdoptStream(int fd) {
   return KernelStream::Adopt(this, fd);
+}
+
+absl::StatusOr<std::unique_ptr<Readiness>> KernelReactor::WatchReadable(int fd) {
+  return std::make_unique<KernelReadiness>(this, fd);
 }
 
 }  // namespace keelson::io

@@ -38,6 +38,7 @@ class KernelReactor : public Reactor {
   Task<absl::StatusOr<std::unique_ptr<Stream>>> Connect(Address address,
                                                         std::int64_t deadline_ns) override;
   absl::StatusOr<std::unique_ptr<Stream>> AdoptStream(int fd) override;
+  absl::StatusOr<std::unique_ptr<Readiness>> WatchReadable(int fd) override;
   BufferPool& buffers() override { return buffers_; }
   void Run() override;
   void Stop() override;

@@ -6,6 +6,10 @@
 
 namespace keelson::io {
 
+absl::StatusOr<std::unique_ptr<Readiness>> Reactor::WatchReadable(int /*fd*/) {
+  return absl::UnimplementedError("this reactor has no descriptors");
+}
+
 absl::StatusOr<std::unique_ptr<Reactor>> MakeReactor(const ReactorOptions& options) {
   if (options.backend == Backend::kAio) return AioReactor::Make(options);
   absl::StatusOr<std::unique_ptr<Reactor>> uring = UringReactor::Make(options);

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "blockstore/io/buffer_pool.h"
 #include "blockstore/io/file.h"
+#include "blockstore/io/readiness.h"
 #include "blockstore/io/stream.h"
 #include "blockstore/io/task.h"
 
@@ -65,6 +66,10 @@ class Reactor {
                                                                 std::int64_t deadline_ns) = 0;
   // Takes over a connected socket, for example one end of a socketpair.
   virtual absl::StatusOr<std::unique_ptr<Stream>> AdoptStream(int fd) = 0;
+
+  // Takes over `fd`, anything that poll(2) works on, leaving its flags alone. UNIMPLEMENTED where
+  // there are no descriptors.
+  virtual absl::StatusOr<std::unique_ptr<Readiness>> WatchReadable(int fd);
 
   virtual BufferPool& buffers() = 0;
   // "io_uring", "libaio" or "sim".

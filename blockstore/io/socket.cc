@@ -18,6 +18,10 @@ Socket::Socket(KernelReactor* reactor, int fd) : reactor_(reactor), fd_(fd) {
   reactor_->AddSocket(this);
 }
 
+Socket::Socket(KernelReactor* reactor, int fd, AsItIs) : reactor_(reactor), fd_(fd) {
+  reactor_->AddSocket(this);
+}
+
 Socket::~Socket() {
   KEEL_CHECK(in_flight_ == 0, "a socket is destroyed after its operations have completed");
   reactor_->RemoveSocket(this);

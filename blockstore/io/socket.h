@@ -1,7 +1,8 @@
 #pragma once
 // Socket: a descriptor of a kernel reactor, and SocketOp: one receive, send, accept or connect on
-// it. The two backends differ below this line only; streams, listeners and Connect are written once
-// on top of it. Owned by one reactor, used on its thread.
+// it, or a wait until it can be read (which does for other descriptors than sockets, too). The two
+// backends differ below this line only; streams, listeners and Connect are written once on top of
+// it. Owned by one reactor, used on its thread.
 
 #include <sys/socket.h>
 
@@ -20,10 +21,10 @@ class Socket;
 // reads or fills, until `done` is called. Like an IoOp, but a short transfer is the caller's to
 // continue.
 struct SocketOp {
-  enum class Kind : std::uint8_t { kReceive, kSend, kAccept, kConnect };
+  enum class Kind : std::uint8_t { kReceive, kSend, kAccept, kConnect, kReadable };
   Kind kind = Kind::kReceive;
   bool cancelled = false;  // the backend's: a cancel was asked for
-  int result = 0;          // bytes moved, an accepted descriptor, 0 or -errno
+  int result = 0;          // bytes moved, an accepted descriptor, poll events, 0 or -errno
   Socket* socket = nullptr;
   std::byte* data = nullptr;       // kReceive
   std::size_t size_bytes = 0;      // kReceive
@@ -34,14 +35,17 @@ struct SocketOp {
   void* owner = nullptr;     // the submitter's
   SocketOp* next = nullptr;  // the backend's
 
-  bool reads() const { return kind == Kind::kReceive || kind == Kind::kAccept; }
+  bool reads() const { return kind != Kind::kSend && kind != Kind::kConnect; }
 };
 
 // Owns the descriptor. Every operation has completed before it is destroyed.
 class Socket {
  public:
-  // Takes over `fd`, blocking or not.
+  // Takes over `fd`, and makes it blocking or not as the backend wants it.
   Socket(KernelReactor* reactor, int fd);
+  // Takes over `fd` as it is, for kReadable only.
+  struct AsItIs {};
+  Socket(KernelReactor* reactor, int fd, AsItIs);
   ~Socket();
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;

@@ -1,6 +1,7 @@
 #include "blockstore/io/uring_reactor.h"
 
 #include <fcntl.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <array>
@@ -226,6 +227,9 @@ void UringReactor::PrepareSocketOp(io_uring_sqe* sqe, SocketOp* op) {
       break;
     case SocketOp::Kind::kConnect:
       io_uring_prep_connect(sqe, fd, op->peer, op->peer_bytes);
+      break;
+    case SocketOp::Kind::kReadable:
+      io_uring_prep_poll_add(sqe, fd, POLLIN);
       break;
   }
   sqe->user_data = UserData(op, kSocketTag);
