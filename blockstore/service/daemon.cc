@@ -16,6 +16,7 @@
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
 #include "blockstore/service/blockstore_service.h"
+#include "blockstore/service/memory_lock.h"
 #include "blockstore/service/metrics.h"
 #include "proto/rpc/server.h"
 
@@ -92,6 +93,7 @@ absl::StatusOr<Frontends> StartFrontends(const DaemonOptions& options, Node* nod
 int RunDaemon(const DaemonOptions& options) {
   BlockStopSignals();
   RaiseDescriptorLimit();
+  PrepareForWriteback();
   absl::StatusOr<std::unique_ptr<Node>> node = Node::Start(options.node);
   if (!node.ok()) {
     KEEL_LOG_ERROR("event=start_failed error=\"{}\"", std::string(node.status().message()));
