@@ -139,6 +139,15 @@ void AddNbd(const frontend::NbdCounters& nbd, const Labels& labels, Page* page) 
                 Number(nbd.stalled_clients), labels);
 }
 
+void AddFuse(const frontend::FuseCounters& fuse, const Labels& labels, Page* page) {
+  std::uint64_t requests = 0;
+  for (const std::uint64_t count : fuse.requests) requests += count;
+  page->Counter("keelson_fuse_requests_total", "Requests of block devices taken from the kernel.",
+                Number(requests), labels);
+  page->Counter("keelson_fuse_errors_total", "Requests of block devices answered with an error.",
+                Number(fuse.errors), labels);
+}
+
 void AddReplicaServer(const engine::ReplicaServerCounters& server, const Labels& labels,
                       Page* page) {
   page->Gauge("keelson_data_connections", "Connections of engines on other nodes, open now.",
@@ -186,6 +195,7 @@ class NodeCollectable final : public prometheus::Collectable {
     page->Gauge("keelson_io_backend_info", "1, with the I/O backend in use as a label.", 1,
                 {{"backend", shard.backend}, labels[0]});
     AddNbd(shard.nbd, labels, page);
+    AddFuse(shard.fuse, labels, page);
     AddReplicaServer(shard.replica_server, labels, page);
     for (const ShardSnapshot::OpenPool& pool : shard.pools) {
       AddPool(pool, page);

@@ -30,8 +30,10 @@ std::string PercentEncode(std::string_view text) {
 
 }  // namespace
 
-NbdFrontend::NbdFrontend(io::Reactor* reactor, std::string socket_path)
-    : socket_path_(std::move(socket_path)), server_(reactor, this, frontend::NbdOptions{}) {}
+NbdFrontend::NbdFrontend(io::Reactor* reactor, FuseFrontend* files, std::string socket_path)
+    : files_(files),
+      socket_path_(std::move(socket_path)),
+      server_(reactor, this, frontend::NbdOptions{}) {}
 
 void NbdFrontend::Serve(std::unique_ptr<io::Listener> listener) {
   gate_.Spawn(RunServer(std::move(listener)));
@@ -51,7 +53,19 @@ void NbdFrontend::Add(const std::string& name, engine::BlockDevice* device) {
 
 io::Task<void> NbdFrontend::Remove(std::string name) {
   devices_.erase(name);  // first, so that no client opens it again
-  co_await server_.DropExport(std::move(name));
+  hidden_.erase(name);
+  co_await server_.DropExport(name);
+  co_await files_->DeviceGoes(name);
+}
+
+engine::BlockDevice* NbdFrontend::Attached(std::string_view name) const {
+  const auto found = devices_.find(name);
+  return found == devices_.end() ? nullptr : found->second;
+}
+
+io::Task<void> NbdFrontend::Hide(std::string name) {
+  hidden_.insert(name);
+  co_await server_.DropExport(name);
 }
 
 io::Task<void> NbdFrontend::Close() {
@@ -67,13 +81,14 @@ std::string NbdFrontend::Uri(std::string_view name) const {
 std::vector<std::string> NbdFrontend::Names() {
   std::vector<std::string> names;
   names.reserve(devices_.size());
-  for (const auto& [name, device] : devices_) names.push_back(name);
+  for (const auto& [name, device] : devices_) {
+    if (hidden_.count(name) == 0) names.push_back(name);
+  }
   return names;
 }
 
 engine::BlockDevice* NbdFrontend::Find(std::string_view name) {
-  const auto found = devices_.find(name);
-  return found == devices_.end() ? nullptr : found->second;
+  return hidden_.count(name) == 0 ? Attached(name) : nullptr;
 }
 
 }  // namespace keelson::service

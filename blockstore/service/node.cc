@@ -48,6 +48,8 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const NodeOptions& options) {
   ASSIGN_OR_RETURN(node->state_lock_, FileLock::Take(options.state_directory + "/lock"));
   ASSIGN_OR_RETURN(node->run_lock_, FileLock::Take(options.run_directory + "/lock"));
   RETURN_IF_ERROR(node->state_.Load());
+  node->devices_ = std::make_unique<LoopFrontend>(options.run_directory);
+  RETURN_IF_ERROR(node->devices_->Recover());
   if (const absl::Status status = node->StartShards(); !status.ok()) {
     node->Stop();
     return status;
@@ -101,7 +103,10 @@ void Node::OpenPools() {
   for (Slot* slot : OpenSlots()) IndexVolumes(slot);
   ready_ = true;
   // The other nodes may start later, or not at all: nothing here waits for them.
-  resuming_ = std::make_unique<Retry>(kResumeInterval, [this] { return ResumeAttachments(); });
+  resuming_ = std::make_unique<Retry>(kResumeInterval, [this] {
+    const bool attached = ResumeAttachments();
+    return ResumeDevices() && attached;
+  });
 }
 
 void Node::Stop() {
@@ -113,6 +118,7 @@ void Node::Stop() {
     closing.push_back(shard->thread().Submit([&shard] { return shard->Close(); }));
   }
   for (std::future<void>& closed : closing) closed.get();
+  devices_.reset();
   shards_.clear();
 }
 

@@ -26,6 +26,7 @@
 #include "blockstore/io/reactor.h"
 #include "blockstore/service/change_lock.h"
 #include "blockstore/service/host_files.h"
+#include "blockstore/service/loop_frontend.h"
 #include "blockstore/service/node_state.h"
 #include "blockstore/service/open_pool.h"
 #include "blockstore/service/retry.h"
@@ -157,6 +158,30 @@ class Node {
   absl::Status Change(Slot* slot, std::string_view operation,
                       absl::FunctionRef<io::Task<absl::Status>(PoolHost*)> make);
 
+  absl::Status AttachServed(const v1::AttachVolumeRequest& request,
+                            v1::AttachVolumeResponse* response);
+  absl::Status DetachServed(const std::string& name);
+
+  // --- node_devices.cc: volumes shown as block devices (the frontend loop) ---
+  // One change of a volume's device at a time.
+  absl::StatusOr<ChangeLock::Guard> LockDevice(const std::string& name, std::string_view operation);
+  // The reactor that serves the volume, or nullptr.
+  Shard* ServingShard(const std::string& name);
+  absl::Status AttachWithDevice(const v1::AttachVolumeRequest& request,
+                                v1::AttachVolumeResponse* response);
+  // Of a volume that has a device: the device, when it is what the request asks for.
+  absl::Status AttachAgain(const v1::AttachVolumeRequest& request,
+                           v1::AttachVolumeResponse* response);
+  absl::StatusOr<LoopFrontend::Device> MakeDevice(const std::string& name, bool read_only);
+  absl::Status GrowDevice(const std::string& name);
+  // Goes on with the devices of an earlier daemon. False: something is left to be tried.
+  bool ResumeDevices();
+  bool ResumeDevice(const std::string& name);
+  // Whether nothing will ever serve the volume again, although it is remembered with a device.
+  bool IsForgotten(const std::string& name);
+  template <typename Message>
+  void DescribeDevice(const std::string& name, Message* message);
+
   // --- node_targets.cc: volumes attached by a target ---
   absl::StatusOr<ChangeLock::Guard> LockVolume(const std::string& name, std::string_view operation);
   // Where it is attached, or nullptr.
@@ -188,6 +213,7 @@ class Node {
   FileLock state_lock_;
   FileLock run_lock_;
   std::vector<std::unique_ptr<Shard>> shards_;
+  std::unique_ptr<LoopFrontend> devices_;
   std::atomic<bool> ready_{false};
   std::atomic<bool> cancel_checks_{false};
   ChangeLock pool_creation_;
@@ -200,6 +226,8 @@ class Node {
   std::map<std::string, std::string> resume_errors_;     // why a volume is not resumed yet
   // Of volumes attached by a target; made when first needed, kept as long as the Node.
   std::map<std::string, std::unique_ptr<ChangeLock>> volume_locks_;
+  std::map<std::string, std::unique_ptr<ChangeLock>> device_locks_;  // as volume_locks_
+  std::map<std::string, std::string> device_errors_;  // why a device is not resumed yet
 };
 
 }  // namespace keelson::service

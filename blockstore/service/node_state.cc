@@ -10,7 +10,9 @@
 namespace keelson::service {
 namespace {
 
-constexpr int kVersion = 2;  // 2: attachments
+constexpr int kVersion = 3;  // 2: attachments; 3: loop_volumes
+// While no volume has that frontend, an older program understands everything.
+constexpr int kVersionWithoutLoop = 2;
 
 absl::Status Unreadable(std::string_view path, std::string_view why) {
   return absl::DataLossError(absl::StrCat(std::string(path), " cannot be understood (",
@@ -78,7 +80,8 @@ absl::Status NodeState::Load() {
         absl::StrCat(path_, " was written by a newer keelson-blockstore; run that one"));
   }
   for (const auto& [key, set] :
-       {std::pair{"pools", &pools_}, std::pair{"read_only_volumes", &read_only_volumes_}}) {
+       {std::pair{"pools", &pools_}, std::pair{"read_only_volumes", &read_only_volumes_},
+        std::pair{"loop_volumes", &loop_volumes_}}) {
     const auto list = state.find(key);
     if (list == state.end()) continue;
     if (!list->is_array()) return Unreadable(path_, key);
@@ -102,9 +105,10 @@ absl::Status NodeState::Load() {
 
 absl::Status NodeState::Save() const {
   nlohmann::json state;
-  state["version"] = kVersion;
+  state["version"] = loop_volumes_.empty() ? kVersionWithoutLoop : kVersion;
   state["pools"] = pools_;
   state["read_only_volumes"] = read_only_volumes_;
+  state["loop_volumes"] = loop_volumes_;
   state["attachments"] = nlohmann::json::object();
   for (const auto& [volume, attachment] : attachments_) {
     state["attachments"][volume] = ToJson(attachment);
@@ -133,20 +137,35 @@ bool NodeState::IsReadOnly(const std::string& volume) const {
 
 absl::Status NodeState::SetReadOnly(const std::string& volume, bool read_only) {
   std::lock_guard lock(mutex_);
-  const bool was = read_only_volumes_.count(volume) > 0;
-  if (was == read_only) return absl::OkStatus();
-  if (read_only) {
-    read_only_volumes_.insert(volume);
+  return SetIn(&read_only_volumes_, volume, read_only);
+}
+
+std::set<std::string> NodeState::loop_volumes() const {
+  std::lock_guard lock(mutex_);
+  return loop_volumes_;
+}
+
+bool NodeState::HasLoop(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  return loop_volumes_.count(volume) > 0;
+}
+
+absl::Status NodeState::SetLoop(const std::string& volume, bool loop) {
+  std::lock_guard lock(mutex_);
+  return SetIn(&loop_volumes_, volume, loop);
+}
+
+absl::Status NodeState::SetIn(std::set<std::string>* set, const std::string& volume, bool in) {
+  const bool was = set->count(volume) > 0;
+  if (was == in) return absl::OkStatus();
+  const std::set<std::string> before = *set;
+  if (in) {
+    set->insert(volume);
   } else {
-    read_only_volumes_.erase(volume);
+    set->erase(volume);
   }
   const absl::Status status = Save();
-  if (status.ok()) return status;
-  if (was) {
-    read_only_volumes_.insert(volume);
-  } else {
-    read_only_volumes_.erase(volume);
-  }
+  if (!status.ok()) *set = before;
   return status;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // NodeState: what a daemon must remember that no pool can tell it: which pools it opens, which
-// attachments are read-only, and what it has attached by a target. Kept in <state-dir>/pools.json,
+// attachments are read-only, which volumes are shown as block devices (the frontend loop), and what
+// it has attached by a target. Kept in <state-dir>/pools.json,
 // replaced as a whole (temporary file, fsync, rename, fsync of the directory), so that a crash
 // leaves the old or the new one.
 //
@@ -41,6 +42,10 @@ class NodeState {
   bool IsReadOnly(const std::string& volume) const;
   absl::Status SetReadOnly(const std::string& volume, bool read_only);
 
+  std::set<std::string> loop_volumes() const;
+  bool HasLoop(const std::string& volume) const;
+  absl::Status SetLoop(const std::string& volume, bool loop);
+
   std::map<std::string, RememberedAttachment> attachments() const;  // by the volume's name
   std::optional<RememberedAttachment> FindAttachment(const std::string& volume) const;
   absl::Status Remember(const std::string& volume, const RememberedAttachment& attachment);
@@ -49,11 +54,14 @@ class NodeState {
 
  private:
   absl::Status Save() const;
+  // Puts `volume` into the set or takes it out, durably.
+  absl::Status SetIn(std::set<std::string>* set, const std::string& volume, bool in);
 
   const std::string path_;
   mutable std::mutex mutex_;
   std::set<std::string> pools_;              // absolute directories
   std::set<std::string> read_only_volumes_;  // attached read-only
+  std::set<std::string> loop_volumes_;       // attached with the frontend loop
   std::map<std::string, RememberedAttachment> attachments_;
 };
 

@@ -196,8 +196,8 @@ bool Node::ResumeAttachment(const std::string& name) {
   if (absl::IsAborted(status)) {
     KEEL_LOG_WARN("event=attachment_forgotten volume={} attachment={} reason=\"{}\"", name,
                   attachment->target.attachment(), std::string(status.message()));
-    // When it cannot be forgotten now it is at the next start.
-    return state_.Forget(name).ok();
+    // When it cannot be forgotten now it is at the next start. Its device gives errors then.
+    return state_.Forget(name).ok() && state_.SetLoop(name, false).ok();
   }
   bool first = false;
   {
@@ -220,6 +220,7 @@ absl::Status Node::GetVolumeStatus(const v1::GetVolumeStatusRequest& request,
   if (Shard* const shard = AttachedOn(name); shard != nullptr) {
     ASSIGN_OR_RETURN(*response,
                      shard->thread().Run([shard, &name] { return shard->volumes().Status(name); }));
+    DescribeDevice(name, response);
     return absl::OkStatus();
   }
   if (const std::optional<RememberedAttachment> attachment = state_.FindAttachment(name)) {
@@ -236,6 +237,7 @@ absl::Status Node::GetVolumeStatus(const v1::GetVolumeStatusRequest& request,
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(name));
   ASSIGN_OR_RETURN(*response,
                    slot->shard->thread().Run([slot, &name] { return slot->host->Status(name); }));
+  DescribeDevice(name, response);
   return absl::OkStatus();
 }
 

@@ -99,7 +99,10 @@ absl::Status Node::ListVolumes(const v1::ListVolumesRequest&, v1::ListVolumesRes
   }
   std::sort(all.begin(), all.end(),
             [](const v1::Volume& a, const v1::Volume& b) { return a.name() < b.name(); });
-  for (v1::Volume& volume : all) *response->add_volumes() = std::move(volume);
+  for (v1::Volume& volume : all) {
+    DescribeDevice(volume.name(), &volume);
+    *response->add_volumes() = std::move(volume);
+  }
   return absl::OkStatus();
 }
 
@@ -197,19 +200,18 @@ absl::Status Node::GrowVolume(const v1::GrowVolumeRequest& request,
         ChangeAttached<v1::Volume>(request.name(), "grow volume", [&request](VolumeHost* volumes) {
           return volumes->Grow(request.name(), request.size_bytes());
         }));
-    return absl::OkStatus();
+    return GrowDevice(request.name());
   }
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
   ASSIGN_OR_RETURN(*response->mutable_volume(),
                    Change<v1::Volume>(slot, "grow volume", [&request](PoolHost* host) {
                      return host->GrowVolume(request.name(), request.size_bytes());
                    }));
-  return absl::OkStatus();
+  return GrowDevice(request.name());
 }
 
-absl::Status Node::AttachVolume(const v1::AttachVolumeRequest& request,
+absl::Status Node::AttachServed(const v1::AttachVolumeRequest& request,
                                 v1::AttachVolumeResponse* response) {
-  RETURN_IF_ERROR(Ready());
   if (request.has_target()) return AttachTo(request, response);
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
   ASSIGN_OR_RETURN(const ChangeLock::Guard guard, slot->changes.Take("attach volume", kPatience));
@@ -226,15 +228,12 @@ absl::Status Node::AttachVolume(const v1::AttachVolumeRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status Node::DetachVolume(const v1::DetachVolumeRequest& request, v1::DetachVolumeResponse*) {
-  RETURN_IF_ERROR(Ready());
-  if (AttachedOn(request.name()) != nullptr || state_.FindAttachment(request.name())) {
-    return DetachFrom(request.name());
-  }
-  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
-  RETURN_IF_ERROR(Change(slot, "detach volume",
-                         [&request](PoolHost* host) { return host->Detach(request.name()); }));
-  return state_.SetReadOnly(request.name(), false);
+absl::Status Node::DetachServed(const std::string& name) {
+  if (AttachedOn(name) != nullptr || state_.FindAttachment(name)) return DetachFrom(name);
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(name));
+  RETURN_IF_ERROR(
+      Change(slot, "detach volume", [&name](PoolHost* host) { return host->Detach(name); }));
+  return state_.SetReadOnly(name, false);
 }
 
 }  // namespace keelson::service

@@ -200,7 +200,7 @@ io::Task<absl::StatusOr<std::string>> PoolHost::Attach(std::string name, bool re
         absl::StrCat("volume '", name, "' is attached ", ModeName(!read_only),
                      "; detach it before attaching it ", ModeName(read_only)));
   }
-  if (frontend_->Find(name) != nullptr) {
+  if (frontend_->Attached(name) != nullptr) {
     co_return absl::FailedPreconditionError(absl::StrCat(
         "a replicated volume '", name, "' is attached on this node; detach that one first"));
   }
@@ -210,7 +210,7 @@ io::Task<absl::StatusOr<std::string>> PoolHost::Attach(std::string name, bool re
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
                       co_await engine::Engine::Attach(store_.get(), info.id, options));
   absl::Status marked = co_await store_->SetAttached(info.id, true);
-  if (marked.ok() && frontend_->Find(name) != nullptr) {
+  if (marked.ok() && frontend_->Attached(name) != nullptr) {
     marked = absl::FailedPreconditionError(absl::StrCat(
         "a replicated volume '", name, "' was attached on this node meanwhile; detach it first"));
   }

@@ -46,7 +46,8 @@ absl::StatusOr<std::unique_ptr<Shard>> Shard::Start(const io::ReactorOptions& op
 
 io::Task<absl::Status> Shard::Listen(ShardAddresses addresses, engine::SegmentOptions segment) {
   io::Reactor& reactor = thread_->reactor();
-  frontend_ = std::make_unique<NbdFrontend>(&reactor, addresses.nbd_socket);
+  fuse_ = std::make_unique<FuseFrontend>(&reactor);
+  frontend_ = std::make_unique<NbdFrontend>(&reactor, fuse_.get(), addresses.nbd_socket);
   ports_ = std::make_unique<MemberPorts>(&reactor);
   volumes_ = std::make_unique<VolumeHost>(&reactor, frontend_.get(), ports_.get(), segment);
   replica_server_ = std::make_unique<engine::ReplicaServer>(&reactor, ports_.get(),
@@ -119,8 +120,9 @@ void Shard::OnScrubTimer() {
   reactor.StartTimer(&scrub_timer_);
 }
 
-io::Task<void> Shard::CloseFrontend(bool* done) {
+io::Task<void> Shard::CloseFrontends(bool* done) {
   co_await frontend_->Close();
+  co_await fuse_->Close();
   *done = true;
 }
 
@@ -128,7 +130,8 @@ io::Task<void> Shard::Close() {
   io::Reactor& reactor = thread_->reactor();
   reactor.CancelTimer(&scrub_timer_);
   bool closed = false;
-  gate_.Spawn(CloseFrontend(&closed));
+  fuse_->Leave();
+  gate_.Spawn(CloseFrontends(&closed));
   // Requests that wait for a member on another node must not hold up the end; those of a disk here
   // must.
   const std::int64_t limit_ns = reactor.NowNanos() + kClientPatienceNanos;
@@ -150,6 +153,7 @@ io::Task<void> Shard::Close() {
   ports_.reset();
   pools_.clear();
   frontend_.reset();
+  fuse_.reset();
 }
 
 ShardSnapshot Shard::Snapshot() const {
@@ -157,6 +161,7 @@ ShardSnapshot Shard::Snapshot() const {
   snapshot.index = index_;
   snapshot.backend = thread_->reactor().backend_name();
   snapshot.nbd = frontend_->counters();
+  snapshot.fuse = fuse_->counters();
   snapshot.volumes = volumes_->Counters();
   snapshot.replica_server = replica_server_->counters();
   snapshot.pools.reserve(pools_.size());

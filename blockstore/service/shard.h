@@ -1,5 +1,6 @@
 #pragma once
-// Shard: one reactor with its thread, the pools that live on it, the NBD server of their volumes,
+// Shard: one reactor with its thread, the pools that live on it, the NBD server of their volumes
+// and the FUSE sessions of those that are shown as block devices,
 // the volumes attached by a target, and the server that shows the pools' replicas to engines on
 // other nodes. Owned by Node. What is marked so runs on the reactor's thread (through
 // thread().Run); the rest is for the thread that owns the Node.
@@ -15,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "blockstore/engine/replica_server.h"
 #include "blockstore/io/gate.h"
+#include "blockstore/service/fuse_frontend.h"
 #include "blockstore/service/member_ports.h"
 #include "blockstore/service/nbd_frontend.h"
 #include "blockstore/service/pool_host.h"
@@ -37,6 +39,7 @@ struct ShardSnapshot {
   std::size_t index = 0;
   std::string backend;
   frontend::NbdCounters nbd;
+  frontend::FuseCounters fuse;
   std::vector<OpenPool> pools;
   std::vector<VolumeCounters> volumes;  // of those attached by a target
   engine::ReplicaServerCounters replica_server;
@@ -69,10 +72,12 @@ class Shard {
   io::Task<absl::StatusOr<PoolHost*>> OpenPool(std::string directory,
                                                std::int64_t lock_patience_ns);
   VolumeHost& volumes() { return *volumes_; }
+  NbdFrontend& frontend() { return *frontend_; }
+  FuseFrontend& fuse() { return *fuse_; }
   // From now on the volumes that are attached here are scrubbed in turn, each once in the interval.
   void ScheduleScrubs(std::int64_t interval_ns, std::uint64_t bytes_per_second);
-  // Ends NBD, the attachments (to be resumed), the sessions of engines on other nodes and the
-  // pools.
+  // Ends NBD and FUSE (whose requests wait for the next daemon), the attachments (to be resumed),
+  // the sessions of engines on other nodes and the pools.
   io::Task<void> Close();
   ShardSnapshot Snapshot() const;
 
@@ -81,11 +86,12 @@ class Shard {
       : index_(index), thread_(std::move(thread)) {}
   io::Task<absl::Status> Listen(ShardAddresses addresses, engine::SegmentOptions segment);
   io::Task<void> ServeReplicas(std::unique_ptr<io::Listener> listener);
-  io::Task<void> CloseFrontend(bool* done);
+  io::Task<void> CloseFrontends(bool* done);
   void OnScrubTimer();
 
   const std::size_t index_;
   std::uint16_t data_port_ = 0;
+  std::unique_ptr<FuseFrontend> fuse_;
   std::unique_ptr<NbdFrontend> frontend_;
   std::unique_ptr<MemberPorts> ports_;
   std::unique_ptr<VolumeHost> volumes_;

@@ -65,7 +65,7 @@ io::Task<absl::StatusOr<std::string>> VolumeHost::Attach(engine::AttachTarget ta
   }
   const absl::Status taken = absl::FailedPreconditionError(absl::StrCat(
       "a volume of the name '", name, "' is attached on this node already; detach that one first"));
-  if (frontend_->Find(name) != nullptr) co_return taken;
+  if (frontend_->Attached(name) != nullptr) co_return taken;
   engine::EngineOptions options;
   options.read_only = read_only;
   options.segment = segment_options_;
@@ -74,7 +74,7 @@ io::Task<absl::StatusOr<std::string>> VolumeHost::Attach(engine::AttachTarget ta
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
                       co_await engine::Engine::Attach(reactor_, ports_, std::move(target),
                                                       std::move(make_id), options));
-  if (frontend_->Find(name) != nullptr) {
+  if (frontend_->Attached(name) != nullptr) {
     // Why it is not served is in `taken`; how the attachment ends adds nothing.
     (void)co_await engine->Detach();
     co_return taken;

@@ -142,6 +142,7 @@ absl::Status AttachOnNode(const Cluster& cluster, const ClusterArguments& argume
   v1::AttachVolumeRequest request;
   request.set_name(arguments.name);
   request.set_read_only(arguments.read_only);
+  request.set_frontend(arguments.frontend);
   *request.mutable_target() = TargetOf(*volume, nodes, attachment, forces);
   if (forces) {
     absl::Status forced;

@@ -30,6 +30,7 @@ struct ClusterArguments {
   std::vector<std::string> force_from;  // replicas to go on from alone, one of a segment (R14)
   bool lose_newer_writes = false;       // and that what they may lack is lost
   bool read_only = false;
+  v1::Frontend frontend = v1::FRONTEND_NBD;
 };
 
 absl::Status AttachOnNode(const Cluster& cluster, const ClusterArguments& arguments, Output output,

@@ -55,7 +55,10 @@ std::string NoteOf(const VolumeView& volume, const PlacedMember& placed) {
 std::string StateOf(const VolumeView& volume) {
   if (!volume.serving_node.empty()) {
     return absl::StrCat(volume.status->error().empty() ? "attached on " : "ended on ",
-                        volume.serving_node, volume.status->read_only() ? " read-only" : "");
+                        volume.serving_node, volume.status->read_only() ? " read-only" : "",
+                        volume.status->device().empty() ? "" : " as ", volume.status->device(),
+                        volume.status->device_warning().empty() ? "" : "; ",
+                        volume.status->device_warning());
   }
   if (!volume.resuming_node.empty()) return absl::StrCat("to resume on ", volume.resuming_node);
   return volume.session_nodes.empty() ? "detached" : "in use elsewhere";
@@ -119,6 +122,8 @@ json ToJson(const VolumeView& volume) {
           {"attached_on", volume.serving_node},
           {"attachment", volume.status ? volume.status->attachment() : volume.promised},
           {"uri", volume.status ? volume.status->uri() : ""},
+          {"device", volume.status ? volume.status->device() : ""},
+          {"device_warning", volume.status ? volume.status->device_warning() : ""},
           {"error", volume.status ? volume.status->error() : ""},
           {"waiting_for", waiting_for},
           {"scrub", volume.status ? ToJson(SummarizeScrub(*volume.status)) : json()},
@@ -147,6 +152,8 @@ VolumeView ListedView(const std::vector<NodeAnswer>& nodes, VolumeView view) {
       view.serving_node = node.name;
       view.status.emplace();
       view.status->set_uri(volume.uri());
+      view.status->set_device(volume.device());
+      view.status->set_device_warning(volume.device_warning());
       view.status->set_error(volume.error());
       view.status->set_read_only(volume.read_only());
       if (volume.error().empty()) return view;

@@ -41,6 +41,9 @@ const CLI::Validator kSize(
     },
     "SIZE");
 
+const std::map<std::string, v1::Frontend> kFrontends = {
+    {"nbd", v1::FRONTEND_NBD}, {"loop", v1::FRONTEND_LOOP}, {"auto", v1::FRONTEND_AUTO}};
+
 // Nodes are meant unless one daemon's socket was named: --node, --socket and KEELSON_SOCKET win
 // over KEELSON_NODES.
 bool UsesNodes(const Run& run) { return !run.nodes.empty(); }
@@ -63,6 +66,7 @@ void OnCluster(Run* run, Command command) {
   run->cluster.source = run->volume.source;
   run->cluster.size_bytes = run->volume.size_bytes;
   run->cluster.read_only = run->volume.read_only;
+  run->cluster.frontend = run->volume.frontend;
   run->cluster.min_in_sync = run->volume.min_in_sync;
   run->status = cluster.ok() ? command(*cluster) : cluster.status();
 }
@@ -259,8 +263,15 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
   set->callback(
       [run] { OnServingNode(run, [run] { return SetMinInSync(run->settings, run->volume); }); });
 
-  CLI::App* attach = AddNamed(volume, "attach", "Serve a volume; prints its NBD URI", run);
+  CLI::App* attach =
+      AddNamed(volume, "attach", "Serve a volume; prints its NBD URI, or its block device", run);
   attach->add_flag("--read-only", arguments.read_only, "Refuse writes");
+  attach
+      ->add_option(
+          "--frontend", arguments.frontend,
+          "nbd: for programs; loop: a block device; auto: loop where it works, or else nbd")
+      ->transform(CLI::CheckedTransformer(kFrontends))
+      ->default_str("nbd");
   CLI::Option* on =
       attach->add_option("--on", run->cluster.on, "The node that is to serve it (with --node)");
   attach->add_flag("--force", run->cluster.force, "Take it over from the node that serves it")

@@ -186,6 +186,7 @@ absl::Status AttachVolume(const Settings& settings, const VolumeArguments& volum
   v1::AttachVolumeRequest request;
   request.set_name(volume.name);
   request.set_read_only(volume.read_only);
+  request.set_frontend(volume.frontend);
   return Call(settings, &Client::AttachVolume, request,
               [&](const auto& response) { Print(settings.output, response, out); });
 }

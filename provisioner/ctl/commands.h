@@ -37,6 +37,7 @@ struct VolumeArguments {
   std::uint64_t size_bytes = 0;
   std::uint64_t bytes_per_second = 0;
   std::uint32_t min_in_sync = 0;  // 0: not given
+  v1::Frontend frontend = v1::FRONTEND_NBD;
   bool read_only = false;
   bool no_wait = false;
 };

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "proto/rpc/size_text.h"
 
 namespace keelson::ctl {
@@ -32,7 +33,9 @@ Row PoolRow(const v1::Pool& pool) {
 std::string VolumeState(const v1::Volume& volume) {
   if (!volume.error().empty()) return absl::StrCat("error: ", volume.error());
   if (!volume.attached()) return "detached";
-  return volume.read_only() ? "attached read-only" : "attached";
+  return absl::StrCat("attached", volume.read_only() ? " read-only" : "",
+                      volume.device().empty() ? "" : " as ", volume.device(),
+                      volume.device_warning().empty() ? "" : "; ", volume.device_warning());
 }
 
 Row VolumeRow(const v1::Volume& volume) {
@@ -71,6 +74,8 @@ json ToJson(const v1::Volume& volume) {
           {"attached", volume.attached()},
           {"read_only", volume.read_only()},
           {"uri", volume.uri()},
+          {"device", volume.device()},
+          {"device_warning", volume.device_warning()},
           {"error", volume.error()}};
 }
 
@@ -194,9 +199,13 @@ void Print(Output output, const v1::Snapshot& snapshot, std::ostream* out) {
 
 void Print(Output output, const v1::AttachVolumeResponse& attached, std::ostream* out) {
   if (output == Output::kJson) {
-    PrintJson({{"uri", attached.uri()}}, out);
+    PrintJson(
+        {{"uri", attached.uri()}, {"device", attached.device()}, {"warning", attached.warning()}},
+        out);
   } else {
-    *out << attached.uri() << "\n";
+    *out << (attached.device().empty() ? attached.uri() : attached.device()) << "\n";
+    // Not with the answer, which a script takes as it is.
+    if (!attached.warning().empty()) absl::FPrintF(stderr, "warning: %s\n", attached.warning());
   }
 }
 

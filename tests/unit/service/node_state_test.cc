@@ -51,6 +51,26 @@ TEST(NodeStateTest, RemembersAttachmentsAcrossAStart) {
   EXPECT_EQ(state.pools(), std::vector<std::string>{"/pool"});
 }
 
+TEST(NodeStateTest, OnlyAVolumeWithADeviceNeedsThisVersion) {
+  const TemporaryDirectory directory;
+  NodeState state(directory.path());
+  ASSERT_TRUE(state.SetLoop("vol", true).ok());
+  auto text = [&directory] {
+    std::ifstream file(directory.Child("pools.json"));
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  EXPECT_NE(text().find("\"version\": 3"), std::string::npos);
+  {
+    NodeState next(directory.path());
+    ASSERT_TRUE(next.Load().ok());
+    EXPECT_TRUE(next.HasLoop("vol"));
+    EXPECT_EQ(next.loop_volumes(), std::set<std::string>{"vol"});
+  }
+  ASSERT_TRUE(state.SetLoop("vol", false).ok());
+  EXPECT_NE(text().find("\"version\": 2"), std::string::npos);
+  EXPECT_FALSE(state.HasLoop("vol"));
+}
+
 TEST(NodeStateTest, ReadsAFileFromBeforeThereWereAttachments) {
   const TemporaryDirectory directory;
   std::ofstream(directory.Child("pools.json")) << R"({"version": 1, "pools": ["/pool"]})";
