@@ -33,6 +33,7 @@ class Target:
     """One thing to measure. `size` is its working set, written end to end before the first job."""
 
     name = ""
+    by_default = True  # measured when no targets are named
 
     def __init__(self, workspace, size):
         self.workspace = workspace
@@ -267,4 +268,83 @@ class KeelsonBench(Target):
         }
 
 
-KINDS = (Raw, QemuNbd, Nbdkit, Keelson, KeelsonBench)
+def loop_device(path):
+    return run("losetup", "--find", "--show", "--direct-io=on", "-b", "4096", path).stdout.strip()
+
+
+class LoopRaw(Target):
+    """A loop device with direct I/O on a written file: what the loop driver leaves of the disk."""
+
+    name = "loop-raw"
+    by_default = False  # as the others with a device it needs root
+
+    def __init__(self, workspace, size):
+        super().__init__(workspace, size)
+        path = workspace / f"{self.name}.raw"
+        preallocate(path, size)
+        fill(size, direct(path))
+        self.device = loop_device(path)
+        workspace.callback(run, "losetup", "-d", self.device, check=False)
+
+    def measure(self, job):
+        return jobs.fio(self, job, self.size, direct(self.device))
+
+
+class QemuNbdFuse(QemuNbd):
+    """qemu-nbd's export as a file through nbdfuse, and a loop device with direct I/O on that."""
+
+    name = "qemu-nbdfuse"
+    by_default = False
+
+    def write_through(self):
+        point = self.workspace / f"{self.name}.mnt"
+        point.write_bytes(b"")
+        self.fuse = start(
+            self.workspace, "nbdfuse", point, self.uri, log=self.workspace / "nbdfuse.log"
+        )
+        wait_until(lambda: point.stat().st_size == self.size, "nbdfuse to show the export")
+        self.device = loop_device(point)
+        self.workspace.callback(run, "losetup", "-d", self.device, check=False)
+
+    def measure(self, job):
+        return jobs.fio(self, job, self.size, direct(self.device))
+
+    def pids(self):
+        return [self.server.pid, self.fuse.pid]
+
+    def close(self):
+        run("losetup", "-d", self.device)
+        run("fusermount3", "-u", self.workspace / f"{self.name}.mnt")
+        super().close()
+
+
+class KeelsonLoop(Keelson):
+    """The daemon's volume as a block device (the frontend loop)."""
+
+    name = "keelson-loop"
+    by_default = False
+
+    def __init__(self, workspace, size, binaries):
+        super().__init__(workspace, size, binaries)
+        self.daemon.ctl("volume", "detach", "written")
+        self.device = self.daemon.ctl(
+            "volume", "attach", "written", "--frontend", "loop"
+        ).stdout.strip()
+        workspace.callback(self.detach)
+
+    def detach(self):
+        if self.daemon.process.poll() is None:
+            self.daemon.ctl("volume", "detach", "written", check=False)
+
+    def runs(self, job):
+        return job.state == "written"
+
+    def measure(self, job):
+        return jobs.fio(self, job, self.size, direct(self.device))
+
+    def close(self):
+        self.detach()
+        super().close()
+
+
+KINDS = (Raw, QemuNbd, Nbdkit, Keelson, KeelsonBench, LoopRaw, QemuNbdFuse, KeelsonLoop)
