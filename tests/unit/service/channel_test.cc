@@ -13,9 +13,8 @@ TEST(ChannelTest, TakesThePathOfAUnixAddressInBothForms) {
 }
 
 TEST(ChannelTest, RefusesWhatIsNoAbsolutePath) {
-  for (const char* const address :
-       {"", "/run/a.sock", "unix:", "unix:/", "unix:run/a.sock", "unix://run/a.sock",
-        "tcp:127.0.0.1:80", "127.0.0.1:80"}) {
+  for (const char* const address : {"", "/run/a.sock", "unix:", "unix:/", "unix:run/a.sock",
+                                    "unix://run/a.sock", "tcp:127.0.0.1:80", "127.0.0.1:80"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(rpc::UnixPathOf(address).status())) << address;
   }
 }
