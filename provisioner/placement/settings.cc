@@ -229,7 +229,10 @@ absl::StatusOr<control::v1::Settings> ChangeSettings(const control::v1::Settings
   Draft draft{.settings = present};
   control::v1::Settings& settings = draft.settings;
   if (absl::Status set = SetAll(mutable_parameters, true, &draft); !set.ok()) return set;
-  if (!draft.min_in_sync_named && settings.replicas() < present.replicas()) {
+  const auto by_default = [](std::uint32_t replicas) { return replicas >= 3 ? 2U : 1U; };
+  if (!draft.min_in_sync_named && present.min_in_sync() == by_default(present.replicas())) {
+    settings.set_min_in_sync(by_default(settings.replicas()));
+  } else if (!draft.min_in_sync_named && settings.replicas() < present.replicas()) {
     const std::uint32_t may_miss_one = std::max(settings.replicas(), 2U) - 1;
     settings.set_min_in_sync(std::min(present.min_in_sync(), may_miss_one));
   }

