@@ -11,6 +11,7 @@
 #include "proto/rpc/size_text.h"
 #include "provisioner/ctl/cluster_commands.h"
 #include "provisioner/ctl/commands.h"
+#include "provisioner/ctl/control_commands.h"
 #include "provisioner/ctl/offline.h"
 
 namespace keelson::ctl {
@@ -25,6 +26,7 @@ struct Run {
   PoolArguments pool;
   VolumeArguments volume;
   ClusterArguments cluster;
+  ControlArguments control;
   std::vector<std::string> nodes;  // NAME=SOCKET
   bool socket_given = false;
   std::ostream* out = nullptr;
@@ -391,10 +393,15 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream* out, std::os
   app.require_subcommand(1);
   app.fallthrough();  // --output and --socket may stand behind the command, too
   AddSettings(&app, &run);
-  app.parse_complete_callback([&run] { ChooseNodes(&run); });
+  app.parse_complete_callback([&run] {
+    ChooseNodes(&run);
+    run.control.output = run.settings.output;
+    run.control.timeout_seconds = run.settings.timeout_seconds;
+  });
   AddPoolCommands(&app, &run);
   AddVolumeCommands(&app, &run);
   AddReplicaCommands(&app, &run);
+  AddControlCommands(&app, &run.control, &run.out, &run.status);
   AddBench(&app, &run);
   try {
     app.parse(argc, argv);

@@ -1,0 +1,188 @@
+#!/usr/bin/python3
+"""The provisioner with real block stores: volumes, snapshots and clones by name, publications that
+move, nodes that die, copies that are replaced, and its own death in between."""
+
+import pathlib
+import sys
+
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1])]
+import control_plane  # noqa: E402
+import harness  # noqa: E402
+from harness import MIB, expect, wait_until  # noqa: E402
+from nbd_client import NbdClient  # noqa: E402
+
+BLOCK = 4096
+# Without a block device: what is tested here does not need root.
+NBD = ("-p", "frontend=nbd")
+
+
+def put(cluster, plane, name, node, offset, word):
+    with NbdClient(cluster[node].nbd_socket, plane.volume(name)["id"]) as client:
+        client.write(offset, word.encode().ljust(BLOCK, b"."))
+        client.flush()
+
+
+def get(cluster, plane, name, node, offset):
+    with NbdClient(cluster[node].nbd_socket, plane.volume(name)["id"]) as client:
+        return client.read(offset, BLOCK).rstrip(b".\0").decode()
+
+
+def replicas(cluster):
+    count = 0
+    for node in cluster.nodes.values():
+        if node.process.poll() is None:
+            count += len(node.ctl_json("volume", "list"))
+    return count
+
+
+def lives_and_dies(cluster, plane):
+    """Made, published, written, snapshotted, restored, cloned, grown, deleted: nothing is left."""
+    free = {name: node["free_bytes"] for name, node in plane.nodes().items()}
+    plane.ctl("create", "one", "--size", "64m", *NBD)
+    expect(len(plane.copies("one")) == 3, "not three copies")
+    plane.ctl("publish", "one", "--on", "a")
+    put(cluster, plane, "one", "a", 0, "first")
+    plane.ctl("snapshot", "one", "snap")
+    put(cluster, plane, "one", "a", 0, "second")
+    plane.ctl("create", "restored", "--from", "snap", "--size", "96m", *NBD)
+    plane.ctl("create", "cloned", "--from", "one", "--size", "64m", *NBD)
+    plane.ctl("publish", "restored", "--on", "b")
+    plane.ctl("publish", "cloned", "--on", "c")
+    expect(get(cluster, plane, "restored", "b", 0) == "first", "not what the snapshot had")
+    expect(get(cluster, plane, "cloned", "c", 0) == "second", "not what the volume had")
+    put(cluster, plane, "restored", "b", 95 * MIB, "grown")
+    plane.ctl("expand", "one", "--size", "128m")
+    put(cluster, plane, "one", "a", 127 * MIB, "end")
+    plane.refuses("published on node a", "delete", "one")
+    for name in ("one", "restored", "cloned"):
+        plane.ctl("unpublish", name)
+        plane.ctl("delete", name)
+    expect("snap" in plane.ctl("snapshots").stdout, "the snapshot did not outlive its volume")
+    plane.ctl("snapshot-delete", "snap")
+    wait_until(lambda: replicas(cluster) == 0, "all replicas to be gone")
+    wait_until(
+        lambda: all(node["free_bytes"] == free[name] for name, node in plane.nodes().items()),
+        "the space to be free again",
+        30,
+    )
+
+
+def survives_its_own_death(cluster, plane):
+    """kill -9 of the provisioner between and during calls; I/O does not notice."""
+    plane.ctl("create", "mortal", "--size", "64m", *NBD)
+    plane.ctl("publish", "mortal", "--on", "b")
+    put(cluster, plane, "mortal", "b", 0, "before")
+    identity = plane.volume("mortal")["id"]
+    volume_socket = cluster["b"].nbd_socket
+    plane.kill()
+    with NbdClient(volume_socket, identity) as client:
+        client.write(BLOCK, b"meanwhile".ljust(BLOCK, b"."))
+        client.flush()
+    plane.start()
+    expect(plane.volume("mortal")["id"] == identity, "another volume has its name")
+    plane.ctl("create", "mortal", "--size", "64m", *NBD)
+    expect(len(plane.volumes()) == 1, "the repeated call made another one")
+    expect(get(cluster, plane, "mortal", "b", BLOCK) == "meanwhile", "a write is missing")
+    plane.ctl("unpublish", "mortal")
+    plane.ctl("delete", "mortal")
+
+
+def moves_when_its_node_dies(cluster, plane):
+    """The node is gone: unpublished without it, published elsewhere, and the old engine is told."""
+    plane.ctl("create", "moving", "--size", "64m", *NBD)
+    plane.ctl("publish", "moving", "--on", "a")
+    put(cluster, plane, "moving", "a", 0, "kept")
+    plane.refuses("published on node a", "publish", "moving", "--on", "b")
+    cluster["a"].kill()
+    plane.ctl("unpublish", "moving", "--on", "a")
+    plane.ctl("publish", "moving", "--on", "b")
+    expect(get(cluster, plane, "moving", "b", 0) == "kept", "a flushed write is gone")
+    put(cluster, plane, "moving", "b", 0, "newer")
+    cluster["a"].start()
+    wait_until(lambda: plane.nodes()["a"]["state"] == "ready", "node a to be ready")
+    wait_until(lambda: plane.whole("moving"), "all copies to have everything", 60)
+    served = [one for one in cluster["a"].ctl_json("volume", "list") if one["attached"]]
+    expect(not served, f"node a still serves {served}")
+    plane.ctl("unpublish", "moving")
+    plane.ctl("delete", "moving")
+
+
+def replaces_a_lost_copy(cluster, plane):
+    """A node stays away: its copy is made anew elsewhere; what it had is deleted when it is back."""
+    plane.ctl("create", "healed", "--size", "64m", *NBD)
+    lost, kept = plane.copies("healed")[0], plane.copies("healed")[1]
+    plane.ctl("publish", "healed", "--on", kept)
+    put(cluster, plane, "healed", kept, 0, "kept")
+    cluster[lost].kill()
+    wait_until(lambda: lost not in plane.copies("healed"), "the copy to be replaced", 90)
+    wait_until(lambda: plane.whole("healed"), "the new copy to have everything", 60)
+    cluster[lost].start()
+    wait_until(lambda: not cluster[lost].ctl_json("volume", "list"), "the old copy to go", 60)
+    expect(get(cluster, plane, "healed", kept, 0) == "kept", "a write is gone")
+    plane.ctl("unpublish", "healed")
+    plane.ctl("delete", "healed")
+
+
+def drains_a_node(cluster, plane):
+    """All copies leave the node, in use or not, and it can be forgotten and come back."""
+    plane.ctl("create", "busy", "--size", "64m", *NBD)
+    plane.ctl("create", "idle", "--size", "64m", *NBD)
+    leaving = plane.copies("busy")[0]
+    stays = plane.copies("busy")[1]
+    plane.ctl("publish", "busy", "--on", stays)
+    put(cluster, plane, "busy", stays, 0, "kept")
+    plane.refuses("drain it first", "node-remove", leaving)
+    plane.ctl("drain", leaving)
+    wait_until(lambda: plane.nodes()[leaving]["replica_count"] == 0, "the node to be empty", 90)
+    for name in ("busy", "idle"):
+        expect(len(plane.copies(name)) == 3, f"{name} lost a copy")
+    expect(get(cluster, plane, "busy", stays, 0) == "kept", "a write is gone")
+    plane.ctl("uncordon", leaving)
+    plane.ctl("unpublish", "busy")
+    for name in ("busy", "idle"):
+        plane.ctl("delete", name)
+
+
+def says_what_cannot_be(cluster, plane):
+    """Bad wishes are refused in words."""
+    del cluster
+    plane.refuses("replicass", "create", "bad", "-p", "replicass=3")
+    plane.refuses("1 to 5", "create", "bad", "-p", "replicas=9")
+    plane.refuses("node", "create", "bad", "-p", "replicas=5")
+    plane.refuses("no volume", "publish", "nothing", "--on", "a")
+    plane.refuses("no volume", "why", "nothing")
+    expect(not plane.volumes(), "something was made")
+
+
+CHECKS = (
+    lives_and_dies,
+    survives_its_own_death,
+    moves_when_its_node_dies,
+    replaces_a_lost_copy,
+    drains_a_node,
+    says_what_cannot_be,
+)
+
+
+def main():
+    checks = harness.Checks()
+    chosen = [check for check in CHECKS if not sys.argv[1:] or check.__name__ in sys.argv[1:]]
+    with harness.Workspace("provisioner") as workspace:
+        arguments = ("--heal-after", "10", "--lost-after", "3", "--reserve", "0")
+        cluster, plane = control_plane.start_all(workspace, 4, "512m", arguments)
+        for check in chosen:
+            with checks.case(check.__doc__.split(":")[0].rstrip(".")):
+                check(cluster, plane)
+        if checks.failed:
+            cluster.print_logs()
+            plane.print_log()
+        plane.process.terminate()
+        expect(plane.process.wait(20) == 0, f"the provisioner:\n{plane.tail()}")
+        with checks.case("every node ends soundly"):
+            cluster.end_soundly()
+    return checks.exit_code()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
