@@ -173,7 +173,8 @@ absl::Status Node::DetachVolume(const v1::DetachVolumeRequest& request, v1::Deta
 }
 
 absl::Status Node::GrowDevice(const std::string& name) {
-  if (!devices_->Has(name)) return absl::OkStatus();
+  // One that is still to be resumed gets its size then.
+  if (!devices_->Find(name)) return absl::OkStatus();
   ASSIGN_OR_RETURN(const ChangeLock::Guard guard, LockDevice(name, "grow volume"));
   return devices_->Grow(name);
 }
@@ -189,8 +190,9 @@ bool Node::IsForgotten(const std::string& name) {
   if (!slot.ok()) return all_open;
   const std::vector<v1::Volume> volumes =
       (*slot)->shard->thread().Run([host = (*slot)->host] { return host->Volumes(); });
-  return std::any_of(volumes.begin(), volumes.end(), [&name](const v1::Volume& volume) {
-    return volume.name() == name && !volume.attached() && volume.error().empty();
+  // One with an error was to be attached, and may be once that is mended.
+  return std::none_of(volumes.begin(), volumes.end(), [&name](const v1::Volume& volume) {
+    return volume.name() == name && (volume.attached() || !volume.error().empty());
   });
 }
 
