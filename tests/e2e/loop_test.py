@@ -160,9 +160,15 @@ def makes_a_file_system(workspace, daemon):
     daemon.ctl("volume", "detach", "fs")
     daemon.ctl("volume", "detach", "fs")
     expect_nothing_left(daemon)
-    # The data are the volume's, whatever shows it.
-    daemon.attach("fs")
+    # The data are the volume's, whatever shows it; and auto takes the device here.
+    run("nbdcopy", daemon.attach("fs"), workspace / "image")
+    run("e2fsck", "-fn", workspace / "image")
+    (workspace / "image").unlink()
     daemon.ctl("volume", "detach", "fs")
+    device = daemon.ctl("volume", "attach", "fs", "--frontend", "auto").stdout.strip()
+    expect(device.startswith("/dev/loop"), f"auto gives '{device}'")
+    daemon.ctl("volume", "detach", "fs")
+    expect_nothing_left(daemon)
 
 
 def verifies_directly(workspace, daemon):
@@ -249,6 +255,32 @@ def restarted_under_load(workspace, daemon):
     fio_while(workspace, device, restarts)
     daemon.ctl("volume", "detach", "restarted")
     expect_nothing_left(daemon)
+
+
+def moves_between_containers(workspace, daemon):
+    """A daemon in a mount namespace of its own, and a successor that does not see its mounts."""
+    daemon.stop(15)
+    daemon.prefix = ("unshare", "--mount", "--propagation", "private")
+    try:
+        daemon.start()
+        device = attach(daemon, "contained", 64 * MIB)
+        expect(not mounts(daemon), f"its mounts are seen outside: {mounts(daemon)}")
+
+        def kills(_):
+            time.sleep(0.5)
+            daemon.kill()
+            daemon.start()
+
+        fio_while(workspace, device, kills)
+        daemon.ctl("volume", "grow", "contained", "--size", "128m")
+        size = int(run("blockdev", "--getsize64", device).stdout)
+        expect(size == 128 * MIB, f"the device has {size} bytes")
+        daemon.ctl("volume", "detach", "contained")
+        expect_nothing_left(daemon)
+    finally:
+        daemon.kill()
+        daemon.prefix = ()
+        daemon.start()
 
 
 def loses_its_keeper(workspace, daemon):
@@ -446,6 +478,7 @@ ALONE = {
     "kill -9 of the daemon under fio on ext4 is a pause": killed_under_a_file_system,
     "kill -9 in the middle of attaching and detaching": killed_in_the_middle,
     "SIGTERM and a new daemon under fio is a pause": restarted_under_load,
+    "a daemon in another mount namespace goes on": moves_between_containers,
     "a keeper that dies is replaced, and I/O goes on": loses_its_keeper,
     "without daemon and keeper a device gives errors, and an unused one is replaced": loses_both,
     "a device and its file system grow online": grows_online,
