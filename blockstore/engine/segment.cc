@@ -157,6 +157,8 @@ io::Task<void> Segment::SendChange(Change* change, Legs* legs) {
 io::Task<absl::Status> Segment::Apply(Change* change) {
   for (;;) {
     if (!health_.ok()) co_return health_;
+    // Also after a wait: a member that might have applied it may not be InSync any more.
+    if (change->refused != 0 && SettleRefusals(change)) co_return change->refusal;
     Legs legs;
     for (const auto& slot : slots_) {
       if (slot->takes_writes() && ((change->applied | change->refused) & slot->bit()) == 0) {
@@ -175,7 +177,6 @@ io::Task<absl::Status> Segment::Apply(Change* change) {
           MemberFailed(leg);
         }
       }
-      if (change->refused != 0 && SettleRefusals(change)) co_return change->refusal;
       WatchSpeed(&legs);
       continue;
     }

@@ -143,6 +143,25 @@ TEST_F(SegmentTest, AMemberWithoutSpaceIsTriedNowAndThenAndSaysWhy) {
   EXPECT_EQ(segment_->Status().members[2].problem, "");
 }
 
+// It waited for the third copy's answer for ever, and with it every write of its range.
+TEST_F(SegmentTest, AWriteThatHasRoomNowhereEndsWhenTheMemberThatMightHaveItIsOut) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  for (const std::size_t full : {0, 1}) pools_[full]->disk->faults().backing_blocks_max = 0;
+  Cut(2);
+  Begin(2000, 'b');
+  Pass(5'000'000'000);
+  ASSERT_TRUE(done_);
+  EXPECT_TRUE(absl::IsResourceExhausted(done_status_)) << done_status_;
+  EXPECT_EQ(State(2), MemberState::kOut);
+  for (const std::size_t full : {0, 1}) {
+    pools_[full]->disk->faults().backing_blocks_max = UINT64_MAX;
+  }
+  ASSERT_TRUE(Write(2000, 'c').ok());
+  EXPECT_EQ(Read(2000), 'c');
+}
+
 TEST_F(SegmentTest, ANewAttachmentFencesTheOldOne) {
   Make(3);
   Attach();
