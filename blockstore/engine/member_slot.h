@@ -38,6 +38,7 @@ struct MemberSlot {
   // It answered with an error of its own: while InSync it is not taken back before it was Out.
   bool faulty = false;
   bool restarted = false;  // it came back as another incarnation while it was InSync
+  bool mute = false;       // one of these two that could not vote in its session, either
   bool removed = false;    // not a member any more
 
   bool preparing = false;  // by the attach

@@ -138,6 +138,8 @@ class Segment final : public SegmentEngine {
   void StartKeeper(MemberSlot* slot);
   io::Task<void> Keeper(MemberSlot* slot);
   io::Task<absl::Status> Connect(MemberSlot* slot);
+  // It is InSync, and is to be marked out before it is used again: till then it only votes.
+  bool HasToLeave(const MemberSlot& slot) const;
   void FailIfAllRestarted();
   // Opens the session of a member to be, and notes its incarnation in `next`.
   io::Task<absl::Status> PrepareNew(replica::Member member, replica::Configuration* next);

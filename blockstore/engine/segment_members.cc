@@ -125,7 +125,7 @@ io::Task<absl::Status> Segment::Commit(Configuration next) {
   UpdateSlots();
   Ballot ballot(*under_way_);
   std::int64_t waits_ns = 0;
-  std::uint64_t mute = 0;  // faulty ones that could not vote either
+  for (const auto& slot : slots_) slot->mute = false;
   while (!ballot.in_force()) {
     if (!health_.ok()) co_return health_;
     if (!frozen_.ok()) co_return frozen_;
@@ -136,9 +136,10 @@ io::Task<absl::Status> Segment::Commit(Configuration next) {
           return member.SameReplica(slot->member);
         });
       };
-      // One whose disk failed a request is to be marked out, and its vote may be needed for that.
-      const bool faulty = slot->in_sync && slot->faulty && slot->port->open();
-      const bool votes = slot->connected || (faulty && (mute & slot->bit()) == 0);
+      // One that failed a request, or restarted, is to be marked out, and its vote may be needed
+      // for that.
+      const bool leaves = slot->in_sync && (slot->faulty || slot->restarted);
+      const bool votes = slot->connected || (leaves && !slot->mute && slot->port->open());
       if (!votes || ballot.HasAccepted(slot->member.replica)) continue;
       if (named(under_way_->members) || named(under_way_->predecessor)) legs.Add(slot.get());
     }
@@ -155,7 +156,8 @@ io::Task<absl::Status> Segment::Commit(Configuration next) {
       if (leg.status.ok()) {
         ballot.OnAccepted(leg.slot->member.replica);
       } else {
-        if (!leg.slot->connected) mute |= leg.slot->bit();
+        // When its session has ended the next one may.
+        if (!leg.slot->connected) leg.slot->mute = leg.slot->port->open();
         MemberFailed(leg);
       }
     }
@@ -259,9 +261,8 @@ io::Task<void> Segment::Keeper(MemberSlot* slot) {
 }
 
 io::Task<absl::Status> Segment::Connect(MemberSlot* slot) {
-  if (slot->in_sync && slot->faulty && AnyInSyncConnected()) {
-    co_return absl::UnavailableError("it failed a request and is being marked out");
-  }
+  // It has a session to vote in, and none to be used in.
+  if (HasToLeave(*slot) && slot->port->open()) co_return absl::UnavailableError(slot->problem);
   co_await slot->port->Close();
   absl::StatusOr<replica::PrepareAnswer> answer =
       co_await slot->port->Prepare(epoch_, ShortDeadline());
@@ -276,11 +277,17 @@ io::Task<absl::Status> Segment::Connect(MemberSlot* slot) {
     co_return absl::DataLossError(
         "it has no readable record: remove it from the volume and add a new replica");
   }
+  slot->mute = false;
   if (slot->in_sync && answer->incarnation != record->incarnation &&
       !SeededBug(kTakeBackRestartedMember)) {
     slot->restarted = true;
+    changed_.WakeAll();
     FailIfAllRestarted();
     co_return absl::UnavailableError("it restarted and is being marked out");
+  }
+  if (HasToLeave(*slot)) {
+    changed_.WakeAll();
+    co_return absl::UnavailableError("it failed a request and is being marked out");
   }
   // What it missed while it was away. A configuration that comes into force meanwhile goes to it
   // too; one under way is sent by Commit.
@@ -298,6 +305,10 @@ io::Task<absl::Status> Segment::Connect(MemberSlot* slot) {
   ++slot->session;
   slot->connected = true;
   co_return absl::OkStatus();
+}
+
+bool Segment::HasToLeave(const MemberSlot& slot) const {
+  return slot.in_sync && (slot.restarted || (slot.faulty && AnyInSyncConnected()));
 }
 
 void Segment::FailIfAllRestarted() {

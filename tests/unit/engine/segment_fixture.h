@@ -29,15 +29,19 @@ inline constexpr std::uint64_t kBlock = 4096;
 // The port of a member behind a switch.
 class SwitchedPort final : public replica::ReplicaPort {
  public:
-  // `missing`: its pool is not open, and so nothing is found there.
-  SwitchedPort(std::unique_ptr<replica::ReplicaPort> port, const bool* cut, const bool* missing)
-      : port_(std::move(port)), cut_(cut), missing_(missing) {}
+  // `missing`: its pool is not open, and so nothing is found there. `incarnation`: it answers with
+  // this one, if it is not nil, as after a restart of its machine.
+  SwitchedPort(std::unique_ptr<replica::ReplicaPort> port, const bool* cut, const bool* missing,
+               const pool::Uuid* incarnation)
+      : port_(std::move(port)), cut_(cut), missing_(missing), incarnation_(incarnation) {}
 
   io::Task<absl::StatusOr<replica::PrepareAnswer>> Prepare(pool::Epoch epoch,
                                                            std::int64_t deadline_ns) override {
     if (*cut_) co_return Cut();
     if (*missing_) co_return absl::NotFoundError("no such replica");
-    co_return co_await port_->Prepare(epoch, deadline_ns);
+    absl::StatusOr<replica::PrepareAnswer> answer = co_await port_->Prepare(epoch, deadline_ns);
+    if (answer.ok() && !incarnation_->is_nil()) answer->incarnation = *incarnation_;
+    co_return answer;
   }
   io::Task<absl::Status> Accept(replica::Configuration configuration,
                                 std::int64_t deadline_ns) override {
@@ -118,13 +122,14 @@ class SwitchedPort final : public replica::ReplicaPort {
     co_return co_await port_->Verify(layer, extent, offered, packed, deadline_ns);
   }
   io::Task<void> Close() override { co_await port_->Close(); }
-  bool open() const override { return port_->open(); }
+  bool open() const override { return !*cut_ && port_->open(); }
 
  private:
   static absl::Status Cut() { return absl::UnavailableError("cut off"); }
   std::unique_ptr<replica::ReplicaPort> port_;
   const bool* cut_;
   const bool* missing_;
+  const pool::Uuid* incarnation_;
 };
 
 class SegmentFixture : public testing::Test, public PortFactory {
@@ -136,6 +141,7 @@ class SegmentFixture : public testing::Test, public PortFactory {
     std::unique_ptr<replica::ReplicaStore> store;
     bool cut = false;
     bool missing = false;
+    pool::Uuid incarnation;  // after Restart
   };
 
   void TearDown() override {
@@ -228,7 +234,7 @@ class SegmentFixture : public testing::Test, public PortFactory {
     for (auto& pool : pools_) {
       if (pool->id != member.pool) continue;
       return std::make_unique<SwitchedPort>(pool->store->MakePort(member.replica), &pool->cut,
-                                            &pool->missing);
+                                            &pool->missing, &pool->incarnation);
     }
     ADD_FAILURE() << "a port to a member that there is not";
     return nullptr;
@@ -258,6 +264,8 @@ class SegmentFixture : public testing::Test, public PortFactory {
 
   void Cut(std::size_t index) { pools_[index]->cut = true; }
   void Heal(std::size_t index) { pools_[index]->cut = false; }
+  // It answers as one that may have lost what was not flushed. While it is cut off.
+  void Restart(std::size_t index) { pools_[index]->incarnation = world_.MakeId(); }
   void Pass(std::int64_t time_ns) { world_.RunUntil(world_.now_ns() + time_ns); }
   replica::MemberState State(std::size_t index) {
     for (const MemberStatus& status : segment_->Status().members) {

@@ -143,6 +143,52 @@ TEST_F(SegmentTest, AMemberWithoutSpaceIsTriedNowAndThenAndSaysWhy) {
   EXPECT_EQ(segment_->Status().members[2].problem, "");
 }
 
+// Two of three machines restarted: the one that is back is to be marked out, and its own vote makes
+// the majority for that.
+TEST_F(SegmentTest, AMemberThatRestartedStillVotesForItsOwnDegrade) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Cut(1);
+  Cut(2);
+  Begin(5, 'b');
+  Pass(3'000'000'000);
+  EXPECT_FALSE(done_) << "acknowledged without a majority";
+  Restart(1);
+  Heal(1);
+  Pass(5'000'000'000);
+  ASSERT_TRUE(done_);
+  EXPECT_TRUE(done_status_.ok()) << done_status_;
+  EXPECT_EQ(State(2), MemberState::kOut);
+  Pass(10'000'000'000);
+  EXPECT_EQ(State(1), MemberState::kInSync) << "it has caught up by now";
+  Close();
+  EXPECT_EQ(ReadAt(1, 5), 'b');
+}
+
+TEST_F(SegmentTest, AMemberWhoseDiskFailedAndWhoseSessionEndedComesBackToVote) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Cut(2);
+  pools_[1]->disk->faults().write_error = 1;
+  Begin(5, 'b');
+  while (pools_[1]->disk->in_flight_count() == 0) Pass(1'000);
+  Cut(1);
+  Pass(3'000'000'000);
+  EXPECT_FALSE(done_) << "acknowledged without a majority";
+  // Another session of the epoch ends the engine's.
+  std::unique_ptr<replica::ReplicaPort> other = pools_[1]->store->MakePort(members_[1].replica);
+  const pool::Epoch epoch = segment_->Status().configuration.version.epoch;
+  ASSERT_TRUE(Must(other->Prepare(epoch, io::kNoDeadline)).ok());
+  Heal(1);
+  Pass(5'000'000'000);
+  ASSERT_TRUE(done_);
+  EXPECT_TRUE(done_status_.ok()) << done_status_;
+  EXPECT_EQ(State(1), MemberState::kOut);
+  ASSERT_TRUE(world_.RunTask(other->Close()));
+}
+
 // It waited for the third copy's answer for ever, and with it every write of its range.
 TEST_F(SegmentTest, AWriteThatHasRoomNowhereEndsWhenTheMemberThatMightHaveItIsOut) {
   Make(3);
