@@ -136,6 +136,9 @@ class Segment final : public SegmentEngine {
   // REQUIRES: config_ is held.
   io::Task<absl::Status> Confirm();
   void StartKeeper(MemberSlot* slot);
+  // Every member of the configuration gets a slot and, if it is not there, somebody who waits for
+  // it.
+  void StartKeepers();
   io::Task<void> Keeper(MemberSlot* slot);
   io::Task<absl::Status> Connect(MemberSlot* slot);
   // It is InSync, and is to be marked out before it is used again: till then it only votes.

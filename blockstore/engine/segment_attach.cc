@@ -29,11 +29,7 @@ io::Task<absl::Status> Segment::Start(SegmentHint hint) {
   absl::Status status = co_await Attach(&plan);
   if (status.ok()) {
     UpdateSlots();
-    // Every member has a slot and, if it is not there, somebody who waits for it.
-    for (const replica::Member& member : in_force_.members) {
-      MemberSlot* slot = SlotFor(member);
-      if (slot != nullptr && !slot->connected) StartKeeper(slot);
-    }
+    StartKeepers();
     if (Degrading()) StartDegrade();
     status = co_await CollectUnreconciled();
     phase_ = Phase::kServing;
@@ -83,7 +79,15 @@ io::Task<void> Segment::PrepareForAttach(AttachPlan* plan, MemberSlot* slot) {
     }
   }
   slot->preparing = false;
+  if (phase_ != Phase::kPreparing && health_.ok() && Record(*slot) != nullptr) StartKeeper(slot);
   changed_.WakeAll();
+}
+
+void Segment::StartKeepers() {
+  for (const replica::Member& member : in_force_.members) {
+    MemberSlot* slot = SlotFor(member);
+    if (slot != nullptr && !slot->connected) StartKeeper(slot);
+  }
 }
 
 io::Task<absl::Status> Segment::Attach(AttachPlan* plan) {
@@ -107,6 +111,9 @@ io::Task<absl::Status> Segment::Attach(AttachPlan* plan) {
       in_force_ = *decision.first;
       phase_ = Phase::kFirst;
       changed_.WakeAll();
+      // The votes of those whose sessions have ended since they answered may be needed.
+      UpdateSlots();
+      StartKeepers();
       io::AsyncMutex::Guard guard = co_await config_.Lock();
       if (SeededBug(kFirstConfigurationNotCommitted)) break;
       status = co_await Commit(*decision.first);

@@ -19,6 +19,15 @@ using replica::MemberState;
 
 class SegmentTest : public SegmentFixture {
  protected:
+  static io::internal::Detached BeginAttach(SegmentTest* self, bool* ended) {
+    const pool::Epoch epoch{++self->attachment_, 0, pool::EngineId(self->world_.MakeId())};
+    SegmentHint hint{self->first_.volume, 0, self->members_, {}};
+    auto attached = co_await SegmentEngine::Attach(self->process_, self, std::move(hint), epoch,
+                                                   self->options_);
+    EXPECT_TRUE(attached.ok()) << attached.status();
+    if (attached.ok()) self->segment_ = *std::move(attached);
+    *ended = true;
+  }
   static io::internal::Detached BeginHold(SegmentTest* self, std::optional<absl::Status>* held) {
     *held = co_await self->segment_->HoldWrites();
   }
@@ -187,6 +196,24 @@ TEST_F(SegmentTest, AMemberWhoseDiskFailedAndWhoseSessionEndedComesBackToVote) {
   EXPECT_TRUE(done_status_.ok()) << done_status_;
   EXPECT_EQ(State(1), MemberState::kOut);
   ASSERT_TRUE(world_.RunTask(other->Close()));
+}
+
+// Its promise counts, but the first configuration needs its vote too.
+TEST_F(SegmentTest, AnAttachGoesOnWhenAMemberIsBackThatWasLostAfterItHadAnswered) {
+  Make(3);
+  Cut(2);
+  options_.backlog_limit_ns = 0;
+  bool ended = false;
+  BeginAttach(this, &ended);
+  Pass(options_.grace_ns / 2);
+  Cut(1);
+  Pass(options_.member_wait_ns + options_.grace_ns);
+  EXPECT_FALSE(ended);
+  Heal(1);
+  Pass(5'000'000'000);
+  ASSERT_TRUE(ended);
+  ASSERT_NE(segment_, nullptr);
+  EXPECT_TRUE(Write(5, 'a').ok());
 }
 
 // It waited for the third copy's answer for ever, and with it every write of its range.
