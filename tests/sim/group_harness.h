@@ -174,6 +174,7 @@ class GroupHarness {
   void BeginTrouble();
   void Strike();
   void KillNode(GroupNode* node, bool power);
+  void LiarDies(bool power);
   void CutAll();
   void CutAllAgain();
   void Abandon(GroupNode* node);
@@ -219,6 +220,7 @@ class GroupHarness {
   pool::VolumeId volume_id_;
   std::vector<std::unique_ptr<GroupNode>> nodes_;
   GroupNode* liar_ = nullptr;  // its disk lies about flushes, or rots
+  bool liar_lost_ = false;     // what it had said was flushed
   bool calm_ = false;          // the faults are over
   bool struck_ = false;        // a fault, or a second engine, has been there
   bool reformatted_ = false;

@@ -82,6 +82,7 @@ void GroupHarness::Abandon(GroupNode* node) {
 void GroupHarness::KillNode(GroupNode* node, bool power) {
   Tell(absl::StrCat(node->name(), power ? " loses power" : " is killed"));
   const bool was_running = node->running();
+  if (node == liar_) LiarDies(power);
   Abandon(node);
   if (power) {
     node->PowerCut();
@@ -89,6 +90,18 @@ void GroupHarness::KillNode(GroupNode* node, bool power) {
     node->Kill();
   }
   if (was_running) StartLater(node);
+}
+
+// What it lost with its power is told from data by checksums, and by nothing else. Those of regions
+// that are being written die with the process (R17): what is lost there passes for data then.
+void GroupHarness::LiarDies(bool power) {
+  if (!plan_.Has("lying_flush")) return;
+  const std::vector<replica::Member>& members = watch_.in_force()->members;
+  const bool in_sync = std::any_of(members.begin(), members.end(), [this](const auto& member) {
+    return member.state == replica::MemberState::kInSync && NodeOf(member.pool) == liar_;
+  });
+  if (!power && in_sync && liar_lost_) volume_.ForgetContents();
+  liar_lost_ = liar_lost_ || power;
 }
 
 void GroupHarness::StartLater(GroupNode* node) {

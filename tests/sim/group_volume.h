@@ -51,6 +51,8 @@ class GroupVolume {
   void Attached(std::uint64_t horizon, bool flush_lied, std::uint64_t now);
 
   bool contents_unknown() const { return contents_unknown_; }
+  // Nothing can be said about contents from now on.
+  void ForgetContents() { contents_unknown_ = true; }
 
   // The snapshot holds what the volume is between its beginning and now.
   void Seal(const pool::SnapshotId& id, std::uint64_t now);
