@@ -125,6 +125,8 @@ class Segment final : public SegmentEngine {
   MemberSlot* SlotFor(const replica::Member& member);
   MemberSlot* FindSlot(const pool::ReplicaId& replica) const;
   const replica::Member* Record(const MemberSlot& slot) const;  // in force; nullptr: none
+  // Also of one that is coming or going: a configuration may need its vote.
+  const replica::Member* Voter(const MemberSlot& slot) const;
   void UpdateSlots();      // what the configurations say of them
   bool Degrading() const;  // an InSync member is not connected
   bool AnyInSyncConnected() const;
@@ -136,8 +138,8 @@ class Segment final : public SegmentEngine {
   // REQUIRES: config_ is held.
   io::Task<absl::Status> Confirm();
   void StartKeeper(MemberSlot* slot);
-  // Every member of the configuration gets a slot and, if it is not there, somebody who waits for
-  // it.
+  // Every member of the configuration, and of the one before, gets a slot and, if it is not there,
+  // somebody who waits for it.
   void StartKeepers();
   io::Task<void> Keeper(MemberSlot* slot);
   io::Task<absl::Status> Connect(MemberSlot* slot);

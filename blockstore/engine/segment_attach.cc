@@ -79,14 +79,16 @@ io::Task<void> Segment::PrepareForAttach(AttachPlan* plan, MemberSlot* slot) {
     }
   }
   slot->preparing = false;
-  if (phase_ != Phase::kPreparing && health_.ok() && Record(*slot) != nullptr) StartKeeper(slot);
+  if (phase_ != Phase::kPreparing && health_.ok() && Voter(*slot) != nullptr) StartKeeper(slot);
   changed_.WakeAll();
 }
 
 void Segment::StartKeepers() {
-  for (const replica::Member& member : in_force_.members) {
-    MemberSlot* slot = SlotFor(member);
-    if (slot != nullptr && !slot->connected) StartKeeper(slot);
+  for (const auto* members : {&in_force_.members, &in_force_.predecessor}) {
+    for (const replica::Member& member : *members) {
+      MemberSlot* slot = SlotFor(member);
+      if (slot != nullptr && !slot->connected) StartKeeper(slot);
+    }
   }
 }
 

@@ -51,6 +51,19 @@ const Member* Segment::Record(const MemberSlot& slot) const {
   return in_force_.Find(slot.member.pool, slot.member.replica);
 }
 
+const Member* Segment::Voter(const MemberSlot& slot) const {
+  for (const Configuration* configuration : {&in_force_, under_way_ ? &*under_way_ : nullptr}) {
+    if (configuration == nullptr) continue;
+    for (const auto* members : {&configuration->members, &configuration->predecessor}) {
+      const auto found =
+          std::find_if(members->begin(), members->end(),
+                       [&slot](const Member& member) { return member.SameReplica(slot.member); });
+      if (found != members->end()) return &*found;
+    }
+  }
+  return nullptr;
+}
+
 void Segment::UpdateSlots() {
   for (const auto& slot : slots_) {
     const auto in_sync = [&slot](const Configuration& configuration) {
@@ -268,7 +281,7 @@ io::Task<absl::Status> Segment::Connect(MemberSlot* slot) {
       co_await slot->port->Prepare(epoch_, ShortDeadline());
   if (!answer.ok()) co_return answer.status();
   if (closing_ || !health_.ok()) co_return absl::CancelledError("the volume is detached");
-  const Member* record = Record(*slot);
+  const Member* record = Voter(*slot);
   if (record == nullptr) co_return absl::FailedPreconditionError("it is not a member any more");
   if (answer->pool != slot->member.pool || answer->replica != slot->member.replica) {
     co_return absl::FailedPreconditionError("another replica answers at its address");

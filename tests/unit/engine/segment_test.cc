@@ -28,6 +28,11 @@ class SegmentTest : public SegmentFixture {
     if (attached.ok()) self->segment_ = *std::move(attached);
     *ended = true;
   }
+  static io::internal::Detached BeginAdd(SegmentTest* self, replica::Member member,
+                                         replica::Member witness,
+                                         std::optional<absl::Status>* added) {
+    *added = co_await self->segment_->AddMember(std::move(member), &witness);
+  }
   static io::internal::Detached BeginHold(SegmentTest* self, std::optional<absl::Status>* held) {
     *held = co_await self->segment_->HoldWrites();
   }
@@ -430,6 +435,31 @@ TEST_F(SegmentTest, AddsAReplicaAndRemovesOne) {
   EXPECT_EQ(ReadAt(3, 5), 'a');
   EXPECT_EQ(ReadAt(3, 6), 'b');
   EXPECT_EQ(ReadAt(0, 6), '0');
+}
+
+TEST_F(SegmentTest, NewMembersWhoseSessionsEndedComeBackToVoteForThemselves) {
+  options_.backlog_limit_ns = 0;
+  Make(1);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  const replica::Member fresh = AddPool();
+  members_.push_back(NewMember());
+  members_.back().witness = true;
+  CreateAt(2);
+  std::optional<absl::Status> added;
+  BeginAdd(this, fresh, members_.back(), &added);
+  const pool::Epoch epoch = segment_->Status().configuration.version.epoch;
+  while (pools_[2]->store->List()[0].promised != epoch) Pass(1'000);
+  Cut(1);
+  Cut(2);
+  Pass(3'000'000'000);
+  EXPECT_FALSE(added.has_value()) << *added;
+  Heal(1);
+  Heal(2);
+  Pass(10'000'000'000);
+  ASSERT_TRUE(added.has_value());
+  EXPECT_TRUE(added->ok()) << *added;
+  EXPECT_EQ(State(1), MemberState::kInSync);
 }
 
 TEST_F(SegmentTest, AWitnessTakesThePlaceOfACopyAndWritesDoNotWaitForMoreThanAreLeft) {
