@@ -290,11 +290,8 @@ io::Task<absl::Status> Segment::Read(std::uint64_t offset, std::span<std::byte> 
         CO_RETURN_IF_ERROR(co_await EnsureReconciled(offset, into.size()));
       }
       RangeLock::Hold hold(&ranges_, offset, offset + into.size(), RangeLock::kShared);
-      if (SeededBug(kReadDuringWrite)) {
-        hold.Release();
-      } else {
-        co_await hold;
-      }
+      if (SeededBug(kReadDuringWrite)) hold.Release();
+      co_await hold;
       if (AnyUnreconciled(offset, into.size()) && !SeededBug(kReadBeforeReconcile)) {
         continue;  // a write that failed meanwhile
       }

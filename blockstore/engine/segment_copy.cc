@@ -363,11 +363,8 @@ io::Task<absl::Status> Segment::RunResync(MemberSlot* slot, std::uint64_t sessio
     // Every write that was not sent to it has ended, so that its note is there to be found; every
     // later one goes to it.
     RangeLock::Hold everything(&ranges_, 0, UINT64_MAX, RangeLock::kExclusive);
-    if (SeededBug(kJoinWithoutBarrier)) {
-      everything.Release();
-    } else {
-      co_await everything;
-    }
+    if (SeededBug(kJoinWithoutBarrier)) everything.Release();
+    co_await everything;
     if (!Alive(*slot, session)) co_return lost();
     slot->catching_up = !SeededBug(kLiveWritesPassBy);
   }
@@ -461,11 +458,8 @@ io::Task<absl::Status> Segment::CopyMissingRegion(Rebuild* rebuild, std::uint32_
     if (unreconciled_.count(region) > 0) CO_RETURN_IF_ERROR(co_await ReconcileRegion(region));
     RangeLock::Hold hold(&ranges_, region * kRegionBytes, (region + 1) * kRegionBytes,
                          RangeLock::kExclusive);
-    if (SeededBug(kResyncWithoutRangeLock)) {
-      hold.Release();
-    } else {
-      co_await hold;
-    }
+    if (SeededBug(kResyncWithoutRangeLock)) hold.Release();
+    co_await hold;
     if (!Alive(*slot, rebuild->session)) co_return ended();
     if (unreconciled_.count(region) > 0) continue;  // a write that failed half-way
     Legs target;

@@ -135,11 +135,8 @@ io::Task<absl::Status> Segment::HoldWrites() {
     }
     barrier_.emplace(&ranges_, 0, UINT64_MAX, RangeLock::kExclusive);
     RangeLock::Hold& barrier = *barrier_;
-    if (SeededBug(kSealWithoutHold)) {
-      barrier.Release();
-    } else {
-      co_await barrier;
-    }
+    if (SeededBug(kSealWithoutHold)) barrier.Release();
+    co_await barrier;
     // Not settled: a write before the barrier failed half-way, or a member was lost.
     bool short_of_copies = !Settled();
     if (!short_of_copies) {

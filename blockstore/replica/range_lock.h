@@ -29,7 +29,7 @@ class RangeLock {
     Hold(const Hold&) = delete;
     Hold& operator=(const Hold&) = delete;
     ~Hold() { Release(); }
-    // Gives the range up before the end of the scope.
+    // Gives the range up before the end of the scope; awaited after that, it waits for nothing.
     void Release() {
       if (lock_ == nullptr) return;
       RangeLock* lock = lock_;
@@ -37,7 +37,7 @@ class RangeLock {
       lock->Remove(this);
     }
 
-    bool await_ready() const noexcept { return granted_; }
+    bool await_ready() const noexcept { return granted_ || lock_ == nullptr; }
     void await_suspend(std::coroutine_handle<> awaiting) noexcept { waiter_ = awaiting; }
     void await_resume() const noexcept {}
 

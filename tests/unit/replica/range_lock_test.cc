@@ -55,5 +55,13 @@ TEST_F(RangeLockTest, ServesOverlappingRequestsInTheOrderTheyCame) {
   EXPECT_EQ(order_, (std::vector<int>{1, 2, 3}));
 }
 
+TEST_F(RangeLockTest, AHoldThatWasReleasedWaitsForNothing) {
+  auto a = Take(0, 10, RangeLock::kExclusive, 1);
+  RangeLock::Hold released(&lock_, 0, 10, RangeLock::kExclusive);
+  released.Release();
+  Wait(&released, &order_, 2);
+  EXPECT_EQ(order_, (std::vector<int>{1, 2}));
+}
+
 }  // namespace
 }  // namespace keelson::replica
