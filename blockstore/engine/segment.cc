@@ -89,6 +89,10 @@ io::Task<void> Segment::WaitUntil(std::int64_t when_ns) {
   co_await changed_.Wait();
 }
 
+io::Task<void> Segment::Pause(std::int64_t until_ns) {
+  while (health_.ok() && reactor_->NowNanos() < until_ns) co_await WaitUntil(until_ns);
+}
+
 bool Segment::EnoughInSync() const {
   return in_force_.in_sync_count() >= in_force_.min_in_sync || SeededBug(kAckWithoutMinInSync);
 }

@@ -102,6 +102,8 @@ class Segment final : public SegmentEngine {
   io::Task<void> WaitForChange(std::int64_t* since_ns);
   // The same until `when_ns` at most, without a limit.
   io::Task<void> WaitUntil(std::int64_t when_ns);
+  // Completes at `until_ns`, or when the attachment has ended.
+  io::Task<void> Pause(std::int64_t until_ns);
   bool EnoughInSync() const;
   MemberSlot* PickReader(std::uint64_t not_these) const;
 

@@ -181,11 +181,8 @@ io::Task<void> Segment::Quarantine(MemberSlot* slot) {
     // may be in a pool that is not open yet.
     if (absl::IsAborted(told)) break;
     slot->problem = std::string(told.message());
-    const std::int64_t until_ns = reactor_->NowNanos() + pause_ns;
+    co_await Pause(reactor_->NowNanos() + pause_ns);
     pause_ns = std::min(kPauseGrowth * pause_ns, pause_ns_max);
-    while (health_.ok() && !closing_ && reactor_->NowNanos() < until_ns) {
-      co_await WaitUntil(until_ns);
-    }
   }
   co_await slot->port->Close();
 }

@@ -245,10 +245,7 @@ io::Task<void> Segment::ReconcileAll() {
     if (!status.ok() && health_.ok()) {
       KEEL_LOG_WARN("event=reconcile_waits volume={} region={} reason=\"{}\"",
                     in_force_.volume_name, region, std::string(status.message()));
-      const std::int64_t until_ns = reactor_->NowNanos() + options_.reconnect_interval_ns;
-      while (health_.ok() && reactor_->NowNanos() < until_ns) {
-        co_await WaitUntil(until_ns);
-      }
+      co_await Pause(reactor_->NowNanos() + options_.reconnect_interval_ns);
     }
   }
   reconcile_running_ = false;

@@ -266,9 +266,7 @@ io::Task<void> Segment::Keeper(MemberSlot* slot) {
     const std::int64_t until_ns = reactor_->NowNanos() + pause_ns;
     // An InSync member is waited for by I/O: it is not asked less and less often.
     if (!slot->in_sync) pause_ns = std::min(kPauseGrowth * pause_ns, pause_ns_max);
-    while (health_.ok() && !closing_ && reactor_->NowNanos() < until_ns) {
-      co_await WaitUntil(until_ns);
-    }
+    co_await Pause(until_ns);
   }
   slot->keeper_running = false;
 }
