@@ -237,10 +237,9 @@ io::Task<void> Segment::Degrade() {
 // --- Sessions ---
 
 void Segment::StartKeeper(MemberSlot* slot) {
-  if (slot->keeper_running || slot->preparing || slot->connected || slot->removed || closing_) {
-    return;
-  }
-  if (phase_ == Phase::kPreparing) return;
+  // Also while the attachment is being ended: its last generation may need the member.
+  if (slot->keeper_running || slot->preparing || slot->connected || slot->removed) return;
+  if (phase_ == Phase::kPreparing || !health_.ok()) return;
   slot->keeper_running = true;
   if (!gate_.Spawn(Keeper(slot))) slot->keeper_running = false;
 }
@@ -250,7 +249,7 @@ io::Task<void> Segment::Keeper(MemberSlot* slot) {
   std::int64_t pause_ns = options_.reconnect_interval_ns;
   const std::int64_t pause_ns_max = 16 * options_.reconnect_interval_ns;
   co_await reactor_->Yield();
-  while (health_.ok() && !closing_ && !slot->connected && !slot->removed) {
+  while (health_.ok() && !slot->connected && !slot->removed) {
     absl::Status status = co_await Connect(slot);
     if (status.ok()) {
       slot->problem.clear();
@@ -278,7 +277,7 @@ io::Task<absl::Status> Segment::Connect(MemberSlot* slot) {
   absl::StatusOr<replica::PrepareAnswer> answer =
       co_await slot->port->Prepare(epoch_, ShortDeadline());
   if (!answer.ok()) co_return answer.status();
-  if (closing_ || !health_.ok()) co_return absl::CancelledError("the volume is detached");
+  if (!health_.ok()) co_return absl::CancelledError("the volume is detached");
   const Member* record = Voter(*slot);
   if (record == nullptr) co_return absl::FailedPreconditionError("it is not a member any more");
   if (answer->pool != slot->member.pool || answer->replica != slot->member.replica) {

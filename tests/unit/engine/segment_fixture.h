@@ -290,6 +290,15 @@ class SegmentFixture : public testing::Test, public PortFactory {
     RunBegun(this, block, letter);
     return std::nullopt;
   }
+  // The same of a detach.
+  void BeginClose() {
+    done_ = false;
+    RunClose(this);
+  }
+  static io::internal::Detached RunClose(SegmentFixture* self) {
+    self->done_status_ = co_await self->segment_->Close();
+    self->done_ = true;
+  }
   static io::internal::Detached RunBegun(SegmentFixture* self, std::uint64_t block, char letter) {
     self->done_status_ = co_await self->WriteLetter(self->segment_.get(), block, letter);
     self->done_ = true;

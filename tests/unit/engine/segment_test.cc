@@ -316,6 +316,22 @@ TEST_F(SegmentTest, ADetachRightAfterACrashReconcilesFirstAndIsClean) {
   EXPECT_EQ(segment_->Status().regions_to_reconcile, 0u);
 }
 
+TEST_F(SegmentTest, ADetachIsCleanThoughTwoMembersComeBackOnlyWhileItRuns) {
+  Make(3);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Cut(1);
+  Cut(2);
+  BeginClose();
+  Pass(options_.reconnect_interval_ns);
+  EXPECT_FALSE(done_) << "no majority could say that its last generation is clean";
+  Heal(1);
+  Heal(2);
+  Pass(2 * options_.reconnect_interval_ns);
+  ASSERT_TRUE(done_);
+  EXPECT_TRUE(done_status_.ok()) << done_status_;
+}
+
 TEST_F(SegmentTest, SealsASnapshotOnEveryMember) {
   Make(3);
   Attach();
