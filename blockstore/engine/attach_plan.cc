@@ -70,7 +70,6 @@ void AttachPlan::OnAnswer(const Member& member, const replica::PrepareAnswer& an
   Peer* peer = Find(member);
   if (peer == nullptr) return;
   peer->open = true;
-  peer->incarnation = answer.incarnation;
   peer->votes = false;
   peer->without_record = answer.pool != member.pool || answer.replica != member.replica ||
                          !answer.configuration.has_value() ||
@@ -86,6 +85,7 @@ void AttachPlan::OnAnswer(const Member& member, const replica::PrepareAnswer& an
     return;
   }
   const Configuration& seen = *answer.configuration;
+  peer->incarnation = answer.incarnation;
   const auto is_member = [&member](const Member& other) { return other.SameReplica(member); };
   const bool named = std::any_of(seen.members.begin(), seen.members.end(), is_member) ||
                      std::any_of(seen.predecessor.begin(), seen.predecessor.end(), is_member);
@@ -166,10 +166,17 @@ bool AttachPlan::Restarted(const Member& member) const {
   return peer != nullptr && peer->incarnation != member.incarnation;
 }
 
+// Also one that has a vote no more: its replica is not found any more, or its record cannot be
+// read. What it answered stays true: it had writes that the restarted ones may have lost, and it
+// may come back with them. Only another incarnation of itself, or a new attach, goes on without it.
 bool AttachPlan::AnyInSyncKeptItsMemory() const {
-  return std::any_of(
-      highest_->members.begin(), highest_->members.end(),
-      [this](const Member& member) { return IsInSyncVoter(member) && !Restarted(member); });
+  return std::any_of(highest_->members.begin(), highest_->members.end(),
+                     [this](const Member& member) {
+                       const Peer* peer = Find(member);
+                       return member.state == MemberState::kInSync && peer != nullptr &&
+                              peer->record.has_value() && !peer->record->quarantined() &&
+                              peer->record->forced == highest_->forced && !Restarted(member);
+                     });
 }
 
 bool AttachPlan::IsSource(const Member& member) const {

@@ -66,8 +66,8 @@ class AttachPlan {
     // Set by the first answer with a readable record of this segment: from then on the member has
     // promised the epoch, durably.
     std::optional<std::int64_t> promised_ns;
-    bool votes = false;  // and that record names the member
-    pool::Uuid incarnation;
+    bool votes = false;           // and that record names the member
+    pool::Uuid incarnation;       // of that answer
     bool open = false;            // its session is
     bool without_record = false;  // it answered, but it has nothing of this segment to vote with
     std::optional<replica::Configuration> record;  // of the last answer that had one

@@ -47,6 +47,18 @@ TEST_F(AttachPlanTest, TheHintsAddressIsUsedAndGoesIntoTheFirstConfiguration) {
 
 // --- Fencing (R1) ---
 
+TEST_F(AttachPlanTest, OfTwoAddressesOfOneReplicaTheFirstIsUsedAndItVotesOnce) {
+  std::vector<Member> hint = Three();
+  hint.push_back(InSync('A'));
+  hint.back().address = "elsewhere:7100";
+  Begin(hint);
+  EXPECT_EQ(ToPrepare(), "ABC");
+  EXPECT_EQ(plan_->ToPrepare()[0].address, "A:7100");
+  Answer('A', ConfigurationOf(Three()));
+  Answer('A', ConfigurationOf(Three()));
+  EXPECT_EQ(KindAt(kMemberWait), Kind::kRefused) << "two answers of one member are no majority";
+}
+
 TEST_F(AttachPlanTest, OneMemberThatPromisedAHigherEpochEndsIt) {
   Begin(Three());
   for (const char name : {'A', 'B'}) Answer(name, ConfigurationOf(Three()));
@@ -312,6 +324,19 @@ TEST_F(AttachPlanTest, RestartedMembersAreNotTrustedAfterAnAnswerOfOneThatDidNot
   EXPECT_EQ(KindAt(kMemberWait), Kind::kRefused) << "A has writes that B may have lost";
   Answer('A', ConfigurationOf(Three()), kMemberWait, 2);
   EXPECT_EQ(FirstAt(kMemberWait), "A+ B+ C-");
+}
+
+TEST_F(AttachPlanTest, WhatAMemberAnsweredCountsThoughItsReplicaIsNotFoundAnyMore) {
+  Begin(Three());
+  Answer('A', ConfigurationOf(Three()));
+  Answer('B', ConfigurationOf(Three()), 0, 2);
+  Answer('C', ConfigurationOf(Three()), 0, 2);
+  Fail('A', absl::NotFoundError("its pool is not open yet"));
+  EXPECT_EQ(KindAt(kMemberWait), Kind::kRefused) << "A has writes that B and C may have lost";
+  Answer('A', std::nullopt, kMemberWait, 2);
+  EXPECT_EQ(KindAt(kMemberWait), Kind::kRefused) << "its record may become readable again";
+  Answer('A', ConfigurationOf(Three()), kMemberWait);
+  EXPECT_EQ(FirstAt(kMemberWait), "A+ B- C-");
 }
 
 TEST_F(AttachPlanTest, ARestartedWitnessVotes) {
