@@ -352,42 +352,6 @@ io::Task<absl::Status> Segment::AwaitLease(std::int64_t arrived_ns) {
   co_return health_;
 }
 
-io::Task<void> Segment::Repair(std::uint64_t offset, std::uint64_t size_bytes,
-                               std::uint64_t bad_slots) {
-  for (std::uint64_t done = 0; done < size_bytes && health_.ok() && !closing_;
-       done += pool::kBlockBytes) {
-    co_await RepairBlock(offset + done, bad_slots);
-  }
-}
-
-io::Task<void> Segment::RepairBlock(std::uint64_t offset, std::uint64_t bad_slots) {
-  io::Buffer buffer = co_await reactor_->buffers().Take(pool::kBlockBytes);
-  const std::span<std::byte> bytes = buffer.span().first(pool::kBlockBytes);
-  RangeLock::Hold hold(&ranges_, offset, offset + pool::kBlockBytes, RangeLock::kExclusive);
-  co_await hold;
-  for (const auto& slot : slots_) {
-    // A region that is not reconciled says nothing about who is right (R17).
-    if (AnyUnreconciled(offset, pool::kBlockBytes)) co_return;
-    if ((bad_slots & slot->bit()) == 0 || !slot->takes_writes() || !slot->in_sync) continue;
-    const std::uint64_t session = slot->session;
-    absl::Status own = co_await slot->port->Read(offset, bytes, Deadline());
-    if (own.ok() || !IsMembersOwn(own)) continue;
-    std::uint64_t not_these = slot->bit();
-    absl::Status read = co_await ReadFrom(offset, bytes, &not_these);
-    if (!read.ok() || !Alive(*slot, session)) continue;
-    const pool::Generation generation = generations_.Enter();
-    absl::Status written = co_await slot->port->Write(offset, bytes, generation, Deadline());
-    generations_.Leave(generation);
-    changed_.WakeAll();
-    if (written.ok()) {
-      ++counters_.repairs;
-    } else {
-      MemberFailed(slot.get(), session, written);
-    }
-  }
-  ArmRoll();
-}
-
 io::Task<absl::StatusOr<std::vector<replica::DataRun>>> Segment::Map(std::uint64_t offset,
                                                                      std::uint64_t size_bytes,
                                                                      std::size_t runs_max) {

@@ -94,9 +94,6 @@ class Segment final : public SegmentEngine {
   io::Task<absl::Status> ReadFrom(std::uint64_t offset, std::span<std::byte> into,
                                   std::uint64_t* bad_slots);
   io::Task<absl::Status> AwaitLease(std::int64_t arrived_ns);
-  // Mends what the members of `bad_slots` cannot read of the range, with what another one has.
-  io::Task<void> Repair(std::uint64_t offset, std::uint64_t size_bytes, std::uint64_t bad_slots);
-  io::Task<void> RepairBlock(std::uint64_t offset, std::uint64_t bad_slots);
   // Waits for changed_; ends the attachment when the backlog limit has passed since *since_ns (set
   // by the first call).
   io::Task<void> WaitForChange(std::int64_t* since_ns);
@@ -168,6 +165,17 @@ class Segment final : public SegmentEngine {
   // OK when it may catch up: it is not on probation, or is needed, or has passed it.
   io::Task<absl::Status> ServeProbation(MemberSlot* slot, std::uint64_t session);
   std::string SpeedProblem(const MemberSlot& slot) const;
+
+  // --- segment_repair.cc ---
+  // Mends what the members of `bad_slots` cannot read of the range, with what another one has.
+  io::Task<void> Repair(std::uint64_t offset, std::uint64_t size_bytes, std::uint64_t bad_slots);
+  io::Task<void> RepairBlock(std::uint64_t offset, std::uint64_t bad_slots);
+  // The same of one member, which answered `why`, with these bytes. REQUIRES: the block is held.
+  io::Task<void> RepairAt(MemberSlot* slot, std::uint64_t offset, std::span<const std::byte> bytes,
+                          absl::Status why);
+  // Offers the block to the layer that shows it. True: it is good again.
+  io::Task<absl::StatusOr<bool>> MendInPlace(MemberSlot* slot, std::uint64_t offset,
+                                             std::span<const std::byte> bytes);
 
   // --- segment_scrub.cc ---
   struct ScrubRegion;

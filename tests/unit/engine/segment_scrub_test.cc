@@ -1,4 +1,5 @@
-// The scrub of a segment, over real replicas on simulated disks whose blocks rot.
+// The scrub of a segment, and the repair of what a read found bad, over real replicas on simulated
+// disks whose blocks rot.
 
 #include <gtest/gtest.h>
 
@@ -236,6 +237,45 @@ TEST_F(SegmentScrubTest, GoesOnWithoutAMemberThatFails) {
   const ScrubStatus scrub = Scrub();
   EXPECT_EQ(scrub.ended_early, "");
   EXPECT_EQ(scrub.repaired_blocks, 1u);
+}
+
+// --- What a read found bad ---
+
+TEST_F(SegmentScrubTest, ARepairAfterAReadLeavesTheChecksumsOfItsRegionInForce) {
+  Make(2);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  ASSERT_TRUE(Must(segment_->RollGeneration()).ok());
+  ASSERT_TRUE(Must(segment_->RollGeneration()).ok());
+  const pool::Generation clean = segment_->Status().configuration.clean;
+  ASSERT_EQ(Rot(0, 'a'), 1);
+  EXPECT_EQ(Read(5), 'a');
+  Pass(100'000'000);
+  EXPECT_EQ(segment_->counters().repairs, 1u);
+  EXPECT_EQ(ReadAt(0, 5), 'a');
+  // Nothing says that the region has changed since it was clean: nothing was voided.
+  Abandon();
+  std::unique_ptr<replica::ReplicaPort> port = pools_[0]->store->MakePort(members_[0].replica);
+  const pool::Epoch epoch{++attachment_, 0, pool::EngineId(world_.MakeId())};
+  ASSERT_TRUE(Must(port->Prepare(epoch, io::kNoDeadline)).ok());
+  const auto notes = Must(port->Notes(clean, 0, 10, io::kNoDeadline));
+  ASSERT_TRUE(notes.ok()) << notes.status();
+  EXPECT_TRUE(notes->empty());
+  EXPECT_TRUE(world_.RunTask(port->Close()));
+}
+
+TEST_F(SegmentScrubTest, ARepairAfterAReadMendsTheLayerThatShowsTheBlock) {
+  Make(2);
+  Attach();
+  ASSERT_TRUE(Write(5, 'a').ok());
+  Snapshot();
+  ASSERT_TRUE(Write(6, 'b').ok());
+  ASSERT_EQ(Rot(0, 'a'), 1);
+  EXPECT_EQ(Read(5), 'a');
+  Pass(100'000'000);
+  EXPECT_EQ(segment_->counters().repairs, 1u);
+  Close();
+  EXPECT_TRUE(VerifyAt(0, snapshot_, 0).ok());
 }
 
 }  // namespace
