@@ -380,7 +380,9 @@ AttachDecision AttachPlan::Forced(const Peer& peer) const {
   first.version = {epoch_, 1};
   first.members = {std::move(alone)};
   first.predecessor.clear();
+  first.min_in_sync_wanted = std::max(first.min_in_sync, first.min_in_sync_wanted);
   first.min_in_sync = 1;
+  if (first.min_in_sync_wanted == 1) first.min_in_sync_wanted = 0;
   first.forced = epoch_;
   first.succeeded_by = {};
   first.successors.clear();

@@ -54,6 +54,27 @@ absl::StatusOr<std::vector<ConfiguredSnapshot>::iterator> FindSnapshot(Configura
       absl::StrCat(Where(*configuration), ": there is no snapshot ", id.ToString()));
 }
 
+// The InSync copies that writes of so many copies may need: one may always fail.
+std::uint32_t NeededOf(std::uint32_t wanted, const Configuration& configuration) {
+  const auto copies = static_cast<std::uint32_t>(configuration.data_member_count());
+  return std::min(wanted, std::max(copies, 2U) - 1);
+}
+
+void LowerMinInSync(Configuration* next) {
+  const std::uint32_t wanted = std::max(next->min_in_sync, next->min_in_sync_wanted);
+  next->min_in_sync = std::min(next->min_in_sync, NeededOf(wanted, *next));
+  next->min_in_sync_wanted = next->min_in_sync < wanted ? wanted : 0;
+}
+
+// Not before there are InSync copies enough: no write that goes on is to wait because of it.
+void RaiseMinInSync(Configuration* next) {
+  const std::uint32_t wanted = next->min_in_sync_wanted;
+  const std::uint32_t needed = NeededOf(wanted, *next);
+  if (needed <= next->min_in_sync || needed > next->in_sync_count()) return;
+  next->min_in_sync = needed;
+  if (needed == wanted) next->min_in_sync_wanted = 0;
+}
+
 absl::Status CheckLastCopyStays(const Configuration& from, const Member& leaving) {
   if (leaving.state != MemberState::kInSync || from.in_sync_count() > 1) return absl::OkStatus();
   if (SeededBug(kMarkOutLastCopy)) return absl::OkStatus();
@@ -133,6 +154,7 @@ NextConfiguration MarkInSync(const Configuration& from, const pool::ReplicaId& r
   }
   member->state = MemberState::kInSync;
   member->in_sync_through = {};
+  RaiseMinInSync(&next);
   return Finished(std::move(next));
 }
 
@@ -174,10 +196,7 @@ NextConfiguration RemoveMember(const Configuration& from, const pool::ReplicaId&
       return !other.witness && other.state != MemberState::kInSync;
     });
   }
-  if (!is_witness) {
-    const auto left = static_cast<std::uint32_t>(next.data_member_count());
-    next.min_in_sync = std::min(next.min_in_sync, std::max(left, 2U) - 1);
-  }
+  if (!is_witness) LowerMinInSync(&next);
   return Finished(std::move(next));
 }
 
@@ -227,6 +246,7 @@ NextConfiguration SetMinInSync(const Configuration& from, std::uint32_t copies) 
   }
   Configuration next = from;
   next.min_in_sync = copies;
+  next.min_in_sync_wanted = 0;
   return Finished(std::move(next));
 }
 

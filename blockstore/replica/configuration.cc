@@ -178,7 +178,8 @@ absl::Status Validate(const Configuration& configuration) {
   problem = ProblemOf(configuration.snapshots);
   if (!problem.empty()) return Broken(configuration, problem);
   if (!IsSize(configuration.size_bytes)) return Broken(configuration, "its size is out of range");
-  if (configuration.min_in_sync == 0 || configuration.min_in_sync > kDataMembersMax) {
+  if (configuration.min_in_sync == 0 || configuration.min_in_sync > kDataMembersMax ||
+      configuration.min_in_sync_wanted > kDataMembersMax) {
     return Broken(configuration, "the copies it needs for a write are out of range");
   }
   const std::uint64_t segment_bytes = configuration.segment_bytes;

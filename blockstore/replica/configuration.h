@@ -74,7 +74,10 @@ struct Configuration {
   std::uint64_t size_bytes = 0;               // of the segment
   // Everything up to this generation is equal and flushed on all InSync members (R10).
   pool::Generation clean;
+  // The InSync copies that a write needs (R7), and how many were asked for where that is more: a
+  // removal leaves too few for them, and they count again when there are enough. 0: no more.
   std::uint32_t min_in_sync = 1;
+  std::uint32_t min_in_sync_wanted = 0;
   // Of the volume, as segment 0 has it; what the others say is what it was when they were made.
   std::uint32_t segment_count = 1;
   // What a segment holds that is followed by another; 0: the volume has one, of any size.

@@ -92,6 +92,7 @@ absl::StatusOr<Configuration> Read(const pool::ConfigurationRecord& record) {
   configuration.version.counter = record.counter();
   configuration.size_bytes = record.size_bytes();
   configuration.min_in_sync = record.min_in_sync();
+  configuration.min_in_sync_wanted = record.min_in_sync_wanted();
   ASSIGN_OR_RETURN(configuration.forced, ReadOptionalEpoch(record.has_forced(), record.forced()));
   ASSIGN_OR_RETURN(configuration.succeeded_by,
                    ReadOptionalEpoch(record.has_succeeded_by(), record.succeeded_by()));
@@ -135,6 +136,7 @@ std::string Serialize(const Configuration& configuration) {
   record.set_size_bytes(configuration.size_bytes);
   PutGeneration(configuration.clean, record.mutable_clean());
   record.set_min_in_sync(configuration.min_in_sync);
+  record.set_min_in_sync_wanted(configuration.min_in_sync_wanted);
   record.set_segment_count(configuration.segment_count);
   record.set_segment_bytes(configuration.segment_bytes);
   if (configuration.was_forced()) ToRecord(configuration.forced, record.mutable_forced());

@@ -63,6 +63,7 @@ TEST_F(AttachForceTest, TheNamedReplicaBecomesTheOnlyMemberWithWhatItHas) {
   expected.predecessor.clear();
   expected.snapshots = {SnapshotOf('x', true)};
   expected.min_in_sync = 1;
+  expected.min_in_sync_wanted = 2;
   expected.forced = TestEpoch(2);
   EXPECT_EQ(*plan_->Decide(kMemberWait).first, expected);
 }

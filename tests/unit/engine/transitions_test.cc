@@ -174,6 +174,29 @@ TEST(TransitionsTest, OneCopyFewerNeedsNoMoreCopiesThanMayBeLeft) {
   EXPECT_EQ(next->min_in_sync, 1U);
 }
 
+TEST(TransitionsTest, WhatWasAskedForCountsAgainWhenCopiesHaveComeBack) {
+  Configuration from = ConfigurationOf({InSync('A'), InSync('B'), InSync('C')});
+  from.min_in_sync = 2;
+  auto next = RemoveMember(from, ReplicaOf('C'), Witness('W'));
+  EXPECT_EQ(next->min_in_sync, 1U);
+  EXPECT_EQ(next->min_in_sync_wanted, 2U);
+  next = AddMember(*FinishMembership(*next), Out('D'), Witness('W'));
+  EXPECT_EQ(next->min_in_sync, 1U) << "writes do not wait for a copy that is still empty";
+  next = StartSync(*FinishMembership(*next), ReplicaOf('D'), TestId(1, 'D'), "D:7100");
+  next = MarkInSync(*next, ReplicaOf('D'));
+  EXPECT_EQ(next->min_in_sync, 2U);
+  EXPECT_EQ(next->min_in_sync_wanted, 0U);
+}
+
+TEST(TransitionsTest, WhatWasAskedForDoesNotCountBeforeThereAreInSyncCopiesEnough) {
+  Configuration from = ConfigurationOf({InSync('A'), Out('B'), Out('C'), Syncing('D')});
+  from.min_in_sync_wanted = 3;
+  const auto next = MarkInSync(from, ReplicaOf('D'));
+  EXPECT_EQ(next->min_in_sync, 1U);
+  EXPECT_EQ(next->min_in_sync_wanted, 3U);
+  EXPECT_EQ(SetMinInSync(from, 2)->min_in_sync_wanted, 0U) << "that is asked for now";
+}
+
 TEST(TransitionsTest, AWitnessThatGoesLowersNothing) {
   Configuration from = ConfigurationOf({InSync('A'), InSync('B'), Witness('W')});
   from.min_in_sync = 2;  // as somebody wanted

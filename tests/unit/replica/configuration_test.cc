@@ -7,6 +7,9 @@
 #include <random>
 #include <string>
 #include <utility>
+#include <vector>
+
+#include "blockstore/pool/records.pb.h"
 
 namespace keelson::replica {
 namespace {
@@ -60,6 +63,7 @@ Configuration Whole() {
   configuration.size_bytes = std::uint64_t{64} << 20;
   configuration.clean = {EpochOf(8), 21};
   configuration.min_in_sync = 2;
+  configuration.min_in_sync_wanted = 3;
   configuration.segment_count = 5;
   configuration.segment_bytes = std::uint64_t{128} << 20;
   configuration.forced = EpochOf(7);
@@ -74,6 +78,17 @@ TEST(ConfigurationTest, ReadsBackAllThatItHolds) {
   const absl::StatusOr<Configuration> again = ParseConfiguration(Serialize(whole));
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(*again, whole);
+}
+
+TEST(ConfigurationTest, ReadsARecordFromBeforeItSaidHowManyCopiesWereAskedFor) {
+  const Configuration whole = Whole();
+  pool::ConfigurationRecord record;
+  ASSERT_TRUE(record.ParseFromString(Serialize(whole)));
+  record.clear_min_in_sync_wanted();
+  const absl::StatusOr<Configuration> again = ParseConfiguration(record.SerializeAsString());
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->min_in_sync, 2u);
+  EXPECT_EQ(again->min_in_sync_wanted, 0u) << "no more than that";
 }
 
 struct Breach {
@@ -143,6 +158,7 @@ TEST(ConfigurationTest, RefusesWhateverBreaksARuleAndSaysWhich) {
       {"size is out of range", [](Configuration* c) { c->size_bytes = std::uint64_t{1} << 53; }},
       {"needs for a write", [](Configuration* c) { c->min_in_sync = 0; }},
       {"needs for a write", [](Configuration* c) { c->min_in_sync = 6; }},
+      {"needs for a write", [](Configuration* c) { c->min_in_sync_wanted = 6; }},
   };
   for (const Breach& breach : breaches) {
     Configuration broken = Whole();
