@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <filesystem>
 #include <future>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
 #include "blockstore/pool/pool_directory.h"
+#include "blockstore/service/open_pool.h"
 
 namespace keelson::service {
 namespace {
@@ -90,16 +92,19 @@ absl::Status Node::StartShards() {
 void Node::OpenPools() {
   for (const std::string& directory : options_.pools) SlotFor(Normalised(directory));
   for (const std::string& directory : state_.pools()) SlotFor(directory);
+  RefuseCopies();
+  std::vector<Slot*> opened;
   std::vector<std::future<absl::StatusOr<PoolHost*>>> opening;
-  opening.reserve(slots_.size());
   for (const std::unique_ptr<Slot>& slot : slots_) {
+    if (slot->copied) continue;
     Shard* shard = slot->shard;
+    opened.push_back(slot.get());
     opening.push_back(shard->thread().Submit(
         [shard, directory = slot->directory, patience_ns = options_.lock_patience_ns] {
           return shard->OpenPool(directory, patience_ns);
         }));
   }
-  for (std::size_t i = 0; i < opening.size(); ++i) Opened(slots_[i].get(), opening[i].get());
+  for (std::size_t i = 0; i < opening.size(); ++i) Opened(opened[i], opening[i].get());
   for (Slot* slot : OpenSlots()) IndexVolumes(slot);
   ready_ = true;
   // The other nodes may start later, or not at all: nothing here waits for them.
@@ -107,6 +112,29 @@ void Node::OpenPools() {
     const bool attached = ResumeAttachments();
     return ResumeDevices() && attached;
   });
+}
+
+// Two folders with one identity: one of them is a copy, and which of them has the newest data
+// nobody here can know. Serving the wrong one would lose what the other one has, so neither is
+// opened.
+void Node::RefuseCopies() {
+  std::map<std::string, Slot*> first;
+  std::lock_guard lock(tables_mutex_);
+  for (const std::unique_ptr<Slot>& slot : slots_) {
+    const absl::StatusOr<pool::PoolId> id = ReadPoolId(slot->directory);
+    if (!id.ok()) continue;  // whoever opens it says why
+    const auto [found, inserted] = first.emplace(id->ToString(), slot.get());
+    if (inserted) continue;
+    const auto refuse = [&id](Slot* one, const Slot& other) {
+      one->copied = true;
+      one->error = absl::StrCat("it and ", other.directory, " are the same pool, ", id->ToString(),
+                                ": one is a copy of the other; take the copy out of the daemon's "
+                                "pools and restart it");
+      KEEL_LOG_ERROR("event=pool_copied pool={} error=\"{}\"", one->directory, one->error);
+    };
+    refuse(found->second, *slot);
+    refuse(slot.get(), *found->second);
+  }
 }
 
 void Node::Stop() {

@@ -132,6 +132,7 @@ class Node {
     PoolHost* host = nullptr;  // the shard's; null while not open
     std::string id;            // once opened
     std::string error;         // why it is not open
+    bool copied = false;       // another one has its identity
   };
 
   explicit Node(NodeOptions options);
@@ -140,6 +141,7 @@ class Node {
 
   // --- node.cc: pools ---
   Slot* SlotFor(const std::string& directory);
+  void RefuseCopies();
   void Opened(Slot* slot, const absl::StatusOr<PoolHost*>& host);
   void IndexVolumes(Slot* slot);
   absl::StatusOr<Slot*> FindPool(std::string_view pool);

@@ -20,4 +20,8 @@ inline constexpr std::int64_t kLockPatienceNanos = 5'000'000'000;
 io::Task<absl::StatusOr<std::unique_ptr<replica::ReplicaStore>>> OpenPool(
     io::Reactor* reactor, std::string directory, std::int64_t lock_patience_ns);
 
+// The pool's identity, by its data file alone: whether or not the pool is open, or sound. Errors as
+// of pool::DecodeSuperblock, and NOT_FOUND.
+absl::StatusOr<pool::PoolId> ReadPoolId(const std::string& directory);
+
 }  // namespace keelson::service

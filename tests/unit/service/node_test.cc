@@ -230,6 +230,29 @@ TEST_P(NodeTest, RefusesASecondDaemonOnItsDirectoriesAndPools) {
   (*second)->Stop();
 }
 
+TEST_P(NodeTest, ServesNeitherOfTwoPoolsThatAreCopiesOfEachOther) {
+  ASSERT_TRUE(CreatePool("pool").ok());
+  ASSERT_TRUE(CreatePool("other").ok());
+  ASSERT_TRUE(CreateVolume("vol", 8 * kMebi, directory_.Child("pool")).ok());
+  StopNode();
+  std::filesystem::copy(directory_.Child("pool"), directory_.Child("copy"),
+                        std::filesystem::copy_options::recursive);
+  options_.pools = {directory_.Child("copy")};
+  StartNode();
+  for (const v1::Pool& pool : Pools()) {
+    const bool is_other = pool.directory() == directory_.Child("other");
+    EXPECT_EQ(pool.error().empty(), is_other) << pool.error();
+    if (is_other) continue;
+    const char* twin = pool.directory() == directory_.Child("copy") ? "/pool " : "/copy ";
+    EXPECT_NE(pool.error().find(twin), std::string::npos) << pool.error();
+    EXPECT_NE(pool.error().find("take the copy out"), std::string::npos) << pool.error();
+  }
+  EXPECT_FALSE(Attach("vol").ok());
+  options_.pools.clear();
+  Restart();
+  EXPECT_TRUE(Attach("vol").ok());
+}
+
 TEST_P(NodeTest, WaitsForAPredecessorThatStillListens) {
   NodeOptions other = options_;
   other.state_directory = directory_.Child("state2");
