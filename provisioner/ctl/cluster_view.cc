@@ -90,6 +90,32 @@ SegmentView FindSegment(const std::vector<NodeAnswer>& nodes, const VolumeView& 
   return segment;
 }
 
+// OK when each pool that has a replica of the volume is on one node only. A copied pool answers as
+// the same member, and may have older data.
+absl::Status CheckIdentities(const std::vector<NodeAnswer>& nodes, const std::string& name) {
+  std::set<std::string> pools;
+  for (const NodeAnswer& node : nodes) {
+    for (const v1::Replica& replica : node.replicas) {
+      if (replica.volume() == name) pools.insert(replica.pool_id());
+    }
+  }
+  for (const std::string& id : pools) {
+    std::vector<std::string> where;
+    for (const NodeAnswer& node : nodes) {
+      for (const v1::Pool& pool : node.node.pools()) {
+        if (pool.id() == id) where.push_back(node.name);
+      }
+    }
+    if (where.size() < 2) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "nodes ", Enumerate(where), " show the same pool ", id, ", which has a replica of volume '",
+        name,
+        "': it was copied, or one daemon is named twice; leave out the copy's node, and make "
+        "a new pool there"));
+  }
+  return absl::OkStatus();
+}
+
 void FindServing(const std::vector<NodeAnswer>& nodes, VolumeView* view) {
   const v1::GetVolumeStatusResponse* serving = nullptr;
   const v1::GetVolumeStatusResponse* resuming = nullptr;
@@ -263,6 +289,7 @@ bool Older(const v1::Configuration& a, const v1::Configuration& b) {
 
 absl::StatusOr<VolumeView> FindVolume(const std::vector<NodeAnswer>& nodes,
                                       const std::string& name) {
+  if (absl::Status status = CheckIdentities(nodes, name); !status.ok()) return status;
   VolumeView view;
   view.name = name;
   for (const NodeAnswer& node : nodes) {

@@ -66,7 +66,8 @@ struct VolumeView {
 // Whether `a` is an older version of the same segment's configuration, or of an older history.
 bool Older(const v1::Configuration& a, const v1::Configuration& b);
 
-// NOT_FOUND; FAILED_PRECONDITION when several volumes have the name.
+// NOT_FOUND; FAILED_PRECONDITION when several volumes have the name, or several nodes one of its
+// pools.
 absl::StatusOr<VolumeView> FindVolume(const std::vector<NodeAnswer>& nodes,
                                       const std::string& name);
 

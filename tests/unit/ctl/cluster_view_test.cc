@@ -69,6 +69,22 @@ TEST(ClusterViewTest, TakesTheHighestConfigurationAndTheHighestPromise) {
   EXPECT_TRUE(CheckUnused(*view).ok());
 }
 
+TEST(ClusterViewTest, RefusesAPoolThatTwoNodesShow) {
+  NodeAnswer a = Node("a"), b = Node("b"), copy = Node("b");
+  AddReplica(&a, Version(3, 0, 9), 3);
+  AddReplica(&b, Version(3, 0, 9), 3);
+  AddReplica(&copy, Version(2, 0, 1), 2);
+  copy.name = "d";
+  const absl::Status refused = FindVolume({a, b, copy}, "vol").status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  const std::string message(refused.message());
+  EXPECT_NE(message.find("nodes b and d show the same pool pool-b"), std::string::npos) << message;
+  EXPECT_TRUE(FindVolume({a, b}, "vol").ok());
+  // Also when the copy is from before the volume was made.
+  copy.replicas.clear();
+  EXPECT_FALSE(FindVolume({a, b, copy}, "vol").ok());
+}
+
 TEST(ClusterViewTest, ComparesVersionsInTheOrderOfTheProtocol) {
   EXPECT_TRUE(Older(Version(1, 9, 9), Version(2, 0, 1)));
   EXPECT_TRUE(Older(Version(1, 1, 9), Version(1, 2, 1)));
