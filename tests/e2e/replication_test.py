@@ -4,6 +4,7 @@ sees when nodes die, stop and come back, when another takes over, and without a 
 
 import os
 import pathlib
+import shutil
 import socket
 import sys
 import time
@@ -250,6 +251,51 @@ def garbage(cluster):
     expect(cluster.in_sync("three"), "the volume was disturbed")
 
 
+def copied_pool(cluster, workspace):
+    """Two daemons with one pool, of which one is an older copy: refused, and nothing is changed."""
+    cluster.create("twin", "16m", 3)
+    serving, twin = [member["node"] for member in cluster.status("twin")["members"]][:2]
+    cluster.attach("twin", serving)
+    with NbdClient(cluster[serving].nbd_socket, "twin") as client:
+        client.write(0, b"then" + bytes(4092))
+        expect(cluster[twin].stop() == 0, f"exit status\n{cluster[twin].tail()}")
+        shutil.copytree(cluster[twin].pool, workspace / "copied-pool")
+        cluster[twin].start()
+        cluster.wait_in_sync("twin")
+        client.write(0, b"now!" + bytes(4092))
+        arguments = ("--data-listen", f"127.0.0.1:{harness.free_port()}")
+        arguments += ("--pool", workspace / "copied-pool")
+        copy = harness.Daemon(workspace, cluster.binaries, "copy", arguments).start()
+        cluster.nodes["x"] = copy
+        try:
+            for command in (
+                ("volume", "attach", "twin", "--on", twin, "--force"),
+                ("volume", "status", "twin"),
+                ("replica", "remove", "twin", "--on", twin),
+            ):
+                said = cluster.refuses("same pool", *command)
+                expect(f"nodes {twin} and x" in said, said)
+        finally:
+            del cluster.nodes["x"]
+            expect(copy.stop() == 0, f"exit status\n{copy.tail()}")
+        client.write(4096, b"more" + bytes(4092))
+        expect(client.read(0, 4096)[:4] == b"now!", "an older copy was read")
+    expect(cluster.in_sync("twin"), "the volume was disturbed")
+    # Both in one daemon: neither is served, for nobody there knows which of them is the right one.
+    expect(cluster[twin].stop() == 0, f"exit status\n{cluster[twin].tail()}")
+    plain = cluster[twin].arguments
+    cluster[twin].arguments = (*plain, "--pool", workspace / "copied-pool")
+    cluster[twin].start()
+    errors = [pool.get("error", "") for pool in cluster[twin].ctl_json("pool", "list")]
+    expect(len(errors) == 2 and all("are the same pool" in text for text in errors), f"{errors}")
+    expect(cluster[twin].stop() == 0, f"exit status\n{cluster[twin].tail()}")
+    cluster[twin].arguments = plain
+    cluster[twin].start()
+    cluster.wait_in_sync("twin")
+    cluster.ctl("volume", "detach", "twin")
+    cluster.ctl("volume", "delete", "twin")
+
+
 def main():
     checks = harness.Checks()
     with harness.Workspace("replication") as workspace:
@@ -273,6 +319,8 @@ def main():
             members_change(cluster)
         with checks.case("two copies and a witness: one may go, without a majority it says so"):
             two_copies_and_a_witness(cluster)
+        with checks.case("a copied pool is refused, and the volume goes on"):
+            copied_pool(cluster, workspace)
         with checks.case("every copy has the same bytes"):
             cluster.ctl("volume", "detach", "three")
             every_copy_is_equal(cluster, "three")

@@ -173,6 +173,36 @@ TEST_F(RemoteServerTest, AStrangerIsTurnedAway) {
   EXPECT_EQ(server_->counters().handshakes_failed, 1u);
 }
 
+TEST_F(RemoteServerTest, AnEngineOfAnotherVersionIsToldSoAndServedNothing) {
+  StartServer();
+  io::Address address;
+  address.host = "10.0.0.2";
+  address.port = 4711;
+  RawPeer peer(&world_, *Run(engine_->Connect(address, In(kSecond))));
+  wire::Hello hello;
+  hello.version_min = hello.version_max = 9;
+  Send(&peer, wire::EncodeHello(hello) + PrepareBytes());
+  const absl::StatusOr<wire::Hello> answer = Run(peer.reader().ReceiveHello(In(kSecond)));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->version_chosen, 0u);
+  EXPECT_EQ(answer->text, "the engine speaks data protocol versions 9 to 9 and this member 1 to 1");
+  EXPECT_TRUE(absl::IsUnavailable(Receive(&peer).status()));
+  ASSERT_TRUE(Until([&] { return server_->counters().connections == 0; }));
+  EXPECT_EQ(server_->counters().handshakes_failed, 1u);
+  EXPECT_TRUE(replica_.log.empty());
+}
+
+TEST_F(RemoteServerTest, AConfigurationThatDoesNotParseEndsTheConnection) {
+  StartServer();
+  const std::unique_ptr<RawPeer> peer = PreparedByHand();
+  wire::EncodedFrame frame;
+  const wire::AcceptRequest none;  // it names no volume and has no members
+  ASSERT_TRUE(wire::Encode(Head(2), none, &frame).ok());
+  Send(peer.get(), Flat(frame));
+  ExpectBye(peer.get(), "configuration");
+  EXPECT_EQ(replica_.log.size(), 1u);
+}
+
 TEST_F(RemoteServerTest, SilenceInTheHandshakeEndsTheConnection) {
   StartServer();
   io::Address address;
