@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/sim/small_model_bits.h"
-#include "tests/sim/small_model_decisions.h"
 #include "tests/sim/small_model_symmetry.h"
 
 namespace keelson::sim {
@@ -40,55 +39,66 @@ ModelState SmallModel::Initial() const {
 }
 
 void SmallModel::Expand(const ModelState& state, const Visit& visit) {
+  if (bounds_.reduced) {
+    ExpandReduced(state, visit);
+  } else {
+    ExpandFully(state, visit);
+  }
+}
+
+void SmallModel::ExpandFully(const ModelState& state, const Visit& visit) {
   Deliveries(state, visit);
   for (int e = 0; e < kModelEngines; ++e) {
     const Phase phase = state.engines[At(e)].phase;
     if (phase == Phase::kUnused || phase == Phase::kEnded) continue;
-    Links(state, e, visit);
+    for (int m = 0; m < kModelMembers; ++m) Link(state, e, m, visit);
     if (phase == Phase::kPreparing) Attach(state, e, visit);
     if (phase == Phase::kServing) {
       Reconcile(state, e, visit);
       Resync(state, e, visit);
-      Clients(state, e, visit);
+      Writes(state, e, visit);
+      Reads(state, e, visit);
+      Acknowledgements(state, e, visit);
+      for (int m = 0; m < kModelMembers; ++m) FlushAt(state, e, m, visit);
       Flushes(state, e, visit);
+      Configurations(state, e, visit);
     }
-    if (phase != Phase::kPreparing) Configurations(state, e, visit);
   }
-  Failures(state, visit);
+  BeginAttach(state, visit);
+  for (int m = 0; m < kModelMembers; ++m) Failures(state, m, visit);
 }
 
 // --- Failures ---
 
-void SmallModel::Failures(const ModelState& state, const Visit& visit) {
+void SmallModel::BeginAttach(const ModelState& state, const Visit& visit) {
   int newest = 0;
   while (newest + 1 < kModelEngines && state.engines[At(newest + 1)].phase != Phase::kUnused) {
     ++newest;
   }
   const bool ended = state.engines[At(newest)].phase == Phase::kEnded;
-  const bool may_fail = state.failures < bounds_.failures;
-  if (newest + 1 < kModelEngines && (ended || may_fail)) {
+  if (newest + 1 == kModelEngines || (!ended && state.failures == bounds_.failures)) return;
+  ModelState next = state;
+  next.failures = static_cast<std::uint8_t>(state.failures + (ended ? 0 : 1));
+  next.engines[At(newest + 1)].phase = Phase::kPreparing;
+  visit(next, {"begin an attach", newest + 1});
+}
+
+void SmallModel::Failures(const ModelState& state, int m, const Visit& visit) {
+  if (state.failures == bounds_.failures) return;
+  for (const bool landed : {false, true}) {
+    if (state.members[At(m)].session == 0 || (landed && !AnythingInFlight(state, m))) continue;
     ModelState next = state;
-    next.failures = static_cast<std::uint8_t>(state.failures + (ended ? 0 : 1));
-    next.engines[At(newest + 1)].phase = Phase::kPreparing;
-    visit(next, {"begin an attach", newest + 1});
+    ++next.failures;
+    EndSession(&next, m, landed);
+    visit(next, {"kill the process", -1, m, landed});
   }
-  if (!may_fail) return;
-  for (int m = 0; m < kModelMembers; ++m) {
-    for (const bool landed : {false, true}) {
-      if (state.members[At(m)].session == 0 || (landed && !AnythingInFlight(state, m))) continue;
-      ModelState next = state;
-      ++next.failures;
-      EndSession(&next, m, landed);
-      visit(next, {"kill the process", -1, m, landed});
-    }
-    PowerLoss(state, m, visit);
-    for (int e = 0; e < kModelEngines; ++e) {
-      if (!Reaches(state, e, m)) continue;
-      ModelState next = state;
-      ++next.failures;
-      CloseLink(&next, e, m);
-      visit(next, {"lose the connection", e, m});
-    }
+  PowerLoss(state, m, visit);
+  for (int e = 0; e < kModelEngines; ++e) {
+    if (!Reaches(state, e, m)) continue;
+    ModelState next = state;
+    ++next.failures;
+    CloseLink(&next, e, m);
+    visit(next, {"lose the connection", e, m});
   }
 }
 
@@ -138,7 +148,7 @@ void SmallModel::EndSession(ModelState* state, int m, bool landed) {
     DeliverAccept(state, epoch - 1, m, false);
   }
   Drop(&state->engines[std::size_t{epoch} - 1].accept_sent, m);
-  for (int w = 0; w < state->issued; ++w) {
+  for (int w = 0; w < state->used; ++w) {
     ModelWrite& write = state->writes[At(w)];
     if (write.epoch != epoch) continue;
     if (Has(write.in_flight, m) && landed) DeliverWrite(state, w, m, false);
@@ -172,34 +182,32 @@ void SmallModel::CloseLink(ModelState* state, int e, int m) const {
   }
 }
 
-void SmallModel::Links(const ModelState& state, int e, const Visit& visit) {
+void SmallModel::Link(const ModelState& state, int e, int m, const Visit& visit) {
   const ModelEngine& engine = state.engines[At(e)];
-  for (int m = 0; m < kModelMembers; ++m) {
-    if (Has(engine.open, m)) {
-      if (Reaches(state, e, m)) continue;
-      ModelState next = state;
-      CloseLink(&next, e, m);
-      visit(next, {"notice the end of the session", e, m});
-      continue;
+  if (Has(engine.open, m)) {
+    if (Reaches(state, e, m)) return;
+    ModelState next = state;
+    CloseLink(&next, e, m);
+    visit(next, {"notice the end of the session", e, m});
+    return;
+  }
+  if (state.members[At(m)].promised > EpochNumber(e)) return;
+  // An InSync member that failed is marked Out first, unless it is the last (R6).
+  const Bits in_sync = InSyncOf(engine);
+  if (engine.phase == Phase::kServing && Has(in_sync, m) && in_sync != Bit(m)) return;
+  for (const bool landed : {false, true}) {
+    if (landed && !AnythingInFlight(state, m)) continue;
+    ModelState next = state;
+    if (engine.phase == Phase::kPreparing) {
+      Prepare(&next, e, m, landed);
+      ModelEngine& attaching = next.engines[At(e)];
+      Add(&attaching.answered, m);
+      attaching.answer[At(m)] = next.members[At(m)].configuration;
+      attaching.answer_incarnation[At(m)] = next.members[At(m)].incarnation;
+    } else {
+      RePrepare(&next, e, m, landed);
     }
-    if (state.members[At(m)].promised > EpochNumber(e)) continue;
-    // An InSync member that failed is marked Out first, unless it is the last (R6).
-    const Bits in_sync = InSyncOf(engine);
-    if (engine.phase == Phase::kServing && Has(in_sync, m) && in_sync != Bit(m)) continue;
-    for (const bool landed : {false, true}) {
-      if (landed && !AnythingInFlight(state, m)) continue;
-      ModelState next = state;
-      if (engine.phase == Phase::kPreparing) {
-        Prepare(&next, e, m, landed);
-        ModelEngine& attaching = next.engines[At(e)];
-        Add(&attaching.answered, m);
-        attaching.answer[At(m)] = next.members[At(m)].configuration;
-        attaching.answer_incarnation[At(m)] = next.members[At(m)].incarnation;
-      } else {
-        RePrepare(&next, e, m, landed);
-      }
-      visit(next, {"prepare", e, m, landed});
-    }
+    visit(next, {"prepare", e, m, landed});
   }
 }
 
@@ -230,7 +238,7 @@ void SmallModel::RePrepare(ModelState* state, int e, int m, bool landed) {
 
 void SmallModel::Attach(const ModelState& state, int e, const Visit& visit) {
   const ModelEngine& engine = state.engines[At(e)];
-  const auto decision = DecideAttach(engine, EpochNumber(e), Witnesses(), bounds_.mutation);
+  const auto decision = decisions_.Attach(engine, EpochNumber(e));
   if (!decision.has_value()) return;
   ModelState next = state;
   ModelEngine& attaching = next.engines[At(e)];
@@ -261,13 +269,12 @@ void SmallModel::Propose(ModelState* state, int e, const ModelConfiguration& con
 void SmallModel::Configurations(const ModelState& state, int e, const Visit& visit) {
   const ModelEngine& engine = state.engines[At(e)];
   for (int m = 0; m < kModelMembers; ++m) {
-    if (engine.phase != Phase::kServing) continue;
     if (engine.under_way.epoch != 0 || Has(engine.open, m)) continue;
     if (engine.in_force.state[At(m)] != kModelInSync) continue;
-    const auto without = engine::MarkOut(ToProduct(engine.in_force, Witnesses()), ModelReplica(m));
-    if (!without.ok()) continue;
+    const auto without = decisions_.MarkOut(engine.in_force, m);
+    if (!without.has_value()) continue;
     ModelState next = state;
-    Propose(&next, e, FromProduct(*without));
+    Propose(&next, e, *without);
     ++coverage_.degraded;
     visit(next, {"mark Out", e, m});
   }
@@ -321,6 +328,7 @@ void SmallModel::Forget(ModelState* state) const {
 
 ModelState SmallModel::Canonical(ModelState state) const {
   if (!Is(Mutation::kAcceptFencedEpoch) && !Is(Mutation::kAckBeforeDegrade)) Forget(&state);
+  if (bounds_.reduced) Simplify(&state);
   return LeastOfSymmetric(state, bounds_.witness ? kModelMembers - 1 : kModelMembers);
 }
 

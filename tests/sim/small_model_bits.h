@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "blockstore/replica/configuration.h"
-#include "tests/sim/small_model.h"
+#include "tests/sim/small_model_state.h"
 
 namespace keelson::sim {
 

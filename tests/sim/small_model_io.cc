@@ -3,7 +3,6 @@
 #include "absl/strings/str_cat.h"
 #include "tests/sim/small_model.h"
 #include "tests/sim/small_model_bits.h"
-#include "tests/sim/small_model_decisions.h"
 
 namespace keelson::sim {
 
@@ -25,7 +24,7 @@ void SmallModel::Deliveries(const ModelState& state, const Visit& visit) {
         visit(next, {"accept unheard", e, m});
       }
     }
-    for (int w = 0; w < state.issued; ++w) {
+    for (int w = 0; w < state.used; ++w) {
       const ModelWrite& write = state.writes[At(w)];
       if (!Has(write.in_flight, m) || !arrives(write.epoch, m)) continue;
       ModelState next = state;
@@ -54,7 +53,7 @@ void SmallModel::HearOfAcceptance(const ModelState& state, int e, int m, const V
   ModelState next = state;
   ModelEngine& engine = next.engines[At(e)];
   DeliverAccept(&next, e, m, true);
-  if (!InForce(engine.under_way, engine.accept_known, Witnesses())) {
+  if (!decisions_.InForce(engine.accept_known)) {
     visit(next, {"accept", e, m});
     return;
   }
@@ -98,22 +97,29 @@ void SmallModel::DeliverWrite(ModelState* state, int w, int m, bool heard) {
 
 // --- Clients ---
 
-void SmallModel::Clients(const ModelState& state, int e, const Visit& visit) {
+void SmallModel::Writes(const ModelState& state, int e, const Visit& visit) {
   const ModelEngine& engine = state.engines[At(e)];
+  if (state.issued == bounds_.writes) return;
   for (int b = 0; b < kModelBlocks; ++b) {
     if (!Has(engine.reconciled, b) || IsHeld(state, e, b)) continue;
-    if (state.issued < bounds_.writes) {
-      ModelState next = state;
-      ModelWrite& write = next.writes[next.issued++];
-      write.block = static_cast<std::uint8_t>(b);
-      write.epoch = EpochNumber(e);
-      write.generation = static_cast<std::uint8_t>(EpochNumber(e) * 8 + engine.generation);
-      write.outstanding = 1;
-      write.sent = write.in_flight =
-          static_cast<Bits>((InSyncOf(engine) | engine.syncing) & engine.open);
-      visit(next, {"write block", e, -1, b});
-    }
-    if (!MayAnswerReads(state, e)) continue;
+    ModelState next = state;
+    ++next.issued;
+    ModelWrite& write = next.writes[next.used++];
+    write.block = static_cast<std::uint8_t>(b);
+    write.epoch = EpochNumber(e);
+    write.generation = static_cast<std::uint8_t>(EpochNumber(e) * 8 + engine.generation);
+    write.outstanding = 1;
+    write.sent = write.in_flight =
+        static_cast<Bits>((InSyncOf(engine) | engine.syncing) & engine.open);
+    visit(next, {"write block", e, -1, b});
+  }
+}
+
+void SmallModel::Reads(const ModelState& state, int e, const Visit& visit) {
+  const ModelEngine& engine = state.engines[At(e)];
+  if (!MayAnswerReads(state, e)) return;
+  for (int b = 0; b < kModelBlocks; ++b) {
+    if (!Has(engine.reconciled, b) || IsHeld(state, e, b)) continue;
     for (int m = 0; m < kModelMembers; ++m) {
       if (engine.in_force.state[At(m)] != kModelInSync || !Reaches(state, e, m)) continue;
       ModelState next = state;
@@ -121,14 +127,22 @@ void SmallModel::Clients(const ModelState& state, int e, const Visit& visit) {
       visit(next, {"read block", e, m, b});
     }
   }
-  for (int w = 0; w < state.issued; ++w) {
-    const ModelWrite& write = state.writes[At(w)];
-    if (write.epoch != EpochNumber(e) || write.outstanding == 0) continue;
-    const bool all_ended = Covers(static_cast<Bits>(write.known | write.failed), write.sent);
-    const Bits needed = Is(Mutation::kAckBeforeDegrade)
-                            ? static_cast<Bits>(InSyncOf(engine) & engine.open)
-                            : InSyncOf(engine);
-    if (!all_ended || !Covers(write.known, needed)) continue;
+}
+
+bool SmallModel::MayAcknowledge(const ModelState& state, int w, Bits needed) const {
+  const ModelWrite& write = state.writes[At(w)];
+  return write.outstanding != 0 &&
+         Covers(static_cast<Bits>(write.known | write.failed), write.sent) &&
+         Covers(write.known, needed);
+}
+
+void SmallModel::Acknowledgements(const ModelState& state, int e, const Visit& visit) {
+  const ModelEngine& engine = state.engines[At(e)];
+  const Bits needed = Is(Mutation::kAckBeforeDegrade)
+                          ? static_cast<Bits>(InSyncOf(engine) & engine.open)
+                          : InSyncOf(engine);
+  for (int w = 0; w < state.used; ++w) {
+    if (state.writes[At(w)].epoch != EpochNumber(e) || !MayAcknowledge(state, w, needed)) continue;
     ModelState next = state;
     Acknowledge(&next, w);
     visit(next, {"acknowledge write", e, -1, w});
@@ -183,10 +197,42 @@ void SmallModel::Read(ModelState* state, int e, int b, int m) {
 
 // --- Flush and generations ---
 
+// All writes of the generation that is being ended.
+bool SmallModel::HasEnded(const ModelState& state, int e) const {
+  const ModelEngine& engine = state.engines[At(e)];
+  bool ended = engine.ending != 0;
+  for (const ModelWrite& write : state.writes) {
+    if (write.outstanding != 0 && write.epoch == EpochNumber(e)) {
+      ended = ended && write.generation > EpochNumber(e) * 8 + engine.ending;
+    }
+  }
+  return ended;
+}
+
+void SmallModel::FlushAt(const ModelState& state, int e, int m, const Visit& visit) {
+  const ModelEngine& engine = state.engines[At(e)];
+  if (!Has(InSyncOf(engine), m) || !Reaches(state, e, m)) return;
+  const bool flush = engine.flushing != 0 && !Has(engine.flushed_at, m);
+  const bool end = HasEnded(state, e) && !Has(engine.ended_at, m);
+  for (const bool ending : {false, true}) {
+    if (ending ? !end : !flush) continue;
+    ModelState next = state;
+    ModelMember& member = next.members[At(m)];
+    if (!ending || !Is(Mutation::kCleanWithoutFlush)) {
+      member.durable_value = member.volatile_value;
+    }
+    Add(ending ? &next.engines[At(e)].ended_at : &next.engines[At(e)].flushed_at, m);
+    visit(next, {ending ? "end the generation at" : "flush at", e, m});
+  }
+}
+
 void SmallModel::Flushes(const ModelState& state, int e, const Visit& visit) {
   const ModelEngine& engine = state.engines[At(e)];
-  if (engine.flushing == 0 && state.flushes < bounds_.flushes &&
-      state.floor != state.durable_floor) {
+  bool unflushed = state.floor != state.durable_floor;
+  for (const ModelMember& member : state.members) {
+    unflushed = unflushed || member.durable_value != member.volatile_value;
+  }
+  if (engine.flushing == 0 && state.flushes < bounds_.flushes && unflushed) {
     ModelState next = state;
     ++next.flushes;
     ModelEngine& flushing = next.engines[At(e)];
@@ -203,27 +249,6 @@ void SmallModel::Flushes(const ModelState& state, int e, const Visit& visit) {
     rolling.ended_at = 0;
     visit(next, {"end the generation", e});
   }
-  bool ended = engine.ending != 0;
-  for (const ModelWrite& write : state.writes) {
-    if (write.outstanding != 0 && write.epoch == EpochNumber(e)) {
-      ended = ended && write.generation > EpochNumber(e) * 8 + engine.ending;
-    }
-  }
-  for (int m = 0; m < kModelMembers; ++m) {
-    if (!Has(InSyncOf(engine), m) || !Reaches(state, e, m)) continue;
-    const bool flush = engine.flushing != 0 && !Has(engine.flushed_at, m);
-    const bool end = ended && !Has(engine.ended_at, m);
-    for (const bool ending : {false, true}) {
-      if (ending ? !end : !flush) continue;
-      ModelState next = state;
-      ModelMember& member = next.members[At(m)];
-      if (!ending || !Is(Mutation::kCleanWithoutFlush)) {
-        member.durable_value = member.volatile_value;
-      }
-      Add(ending ? &next.engines[At(e)].ended_at : &next.engines[At(e)].flushed_at, m);
-      visit(next, {ending ? "end the generation at" : "flush at", e, m});
-    }
-  }
   const bool enough = Is(Mutation::kFlushLies) ? engine.flushed_at != 0
                                                : Covers(engine.flushed_at, InSyncOf(engine));
   if (engine.flushing != 0 && enough) {
@@ -239,14 +264,14 @@ void SmallModel::Flushes(const ModelState& state, int e, const Visit& visit) {
     ++coverage_.flushes;
     visit(next, {"complete the flush", e});
   }
-  if (ended && engine.under_way.epoch == 0 && Covers(engine.ended_at, InSyncOf(engine))) {
-    const auto clean = engine::AdvanceClean(
-        ToProduct(engine.in_force, Witnesses()),
-        ModelGeneration(static_cast<std::uint8_t>(EpochNumber(e) * 8 + engine.ending)));
+  if (HasEnded(state, e) && engine.under_way.epoch == 0 &&
+      Covers(engine.ended_at, InSyncOf(engine))) {
+    const auto clean = decisions_.AdvanceClean(
+        engine.in_force, static_cast<std::uint8_t>(EpochNumber(e) * 8 + engine.ending));
     ModelState next = state;
     ModelEngine& rolling = next.engines[At(e)];
     rolling.ending = rolling.ended_at = 0;
-    if (clean.ok()) Propose(&next, e, FromProduct(*clean));
+    if (clean.has_value()) Propose(&next, e, *clean);
     ++coverage_.cleaned;
     visit(next, {"record the clean generation", e});
   }
@@ -254,20 +279,32 @@ void SmallModel::Flushes(const ModelState& state, int e, const Visit& visit) {
 
 // --- Reconcile (R11) ---
 
+// Nothing is noted there, or all were made equal.
+bool SmallModel::IsKnownEqual(const ModelState& state, int e, int b) const {
+  const ModelEngine& engine = state.engines[At(e)];
+  const Bits in_sync = InSyncOf(engine.in_force);
+  bool noted = false;
+  for (int m = 0; m < kModelMembers; ++m) {
+    if (!Has(in_sync, m)) continue;
+    if (!Reaches(state, e, m)) return false;
+    noted = noted || state.members[At(m)].note[At(b)] > engine.in_force.clean;
+  }
+  return !noted ||
+         (engine.reconcile_source[At(b)] != 0 && Covers(engine.reconcile_done[At(b)], in_sync));
+}
+
 void SmallModel::Reconcile(const ModelState& state, int e, const Visit& visit) {
   const ModelEngine& engine = state.engines[At(e)];
   const Bits in_sync = InSyncOf(engine.in_force);
+  bool all_reached = true;
+  for (int m = 0; m < kModelMembers; ++m) {
+    all_reached = all_reached && (!Has(in_sync, m) || Reaches(state, e, m));
+  }
+  if (!all_reached) return;
   for (int b = 0; b < kModelBlocks; ++b) {
     if (Has(engine.reconciled, b)) continue;
-    bool all_reached = true, noted = false;
-    for (int m = 0; m < kModelMembers; ++m) {
-      if (!Has(in_sync, m)) continue;
-      all_reached = all_reached && Reaches(state, e, m);
-      noted = noted || state.members[At(m)].note[At(b)] > engine.in_force.clean;
-    }
-    if (!all_reached) continue;
     const int source = int{engine.reconcile_source[At(b)]} - 1;
-    if (!noted || (source >= 0 && Covers(engine.reconcile_done[At(b)], in_sync))) {
+    if (IsKnownEqual(state, e, b)) {
       ModelState next = state;
       ModelEngine& reconciling = next.engines[At(e)];
       Add(&reconciling.reconciled, b);
@@ -312,13 +349,12 @@ void SmallModel::Resync(const ModelState& state, int e, const Visit& visit) {
     if (IsWitness(m) || !Reaches(state, e, m) || Has(InSyncOf(engine), m)) continue;
     if (!Has(engine.syncing, m)) {
       if (engine.under_way.epoch != 0) continue;
-      const auto begun = engine::StartSync(ToProduct(engine.in_force, Witnesses()), ModelReplica(m),
-                                           ModelIncarnation(m, member.incarnation), "");
-      if (!begun.ok()) continue;
+      const auto begun = decisions_.StartSync(engine.in_force, m, member.incarnation);
+      if (!begun.has_value()) continue;
       ModelState next = state;
       next.members[At(m)].configuration = engine.in_force;
       Add(&next.engines[At(e)].syncing, m);
-      Propose(&next, e, FromProduct(*begun));
+      Propose(&next, e, *begun);
       visit(next, {"begin to sync", e, m});
       continue;
     }
@@ -346,14 +382,13 @@ void SmallModel::Resync(const ModelState& state, int e, const Visit& visit) {
     }
     const bool complete = engine.copied[At(m)] == 0b11 || Is(Mutation::kInSyncWithoutCopy);
     if (engine.under_way.epoch != 0 || outstanding || !complete) continue;
-    const auto joined =
-        engine::MarkInSync(ToProduct(engine.in_force, Witnesses()), ModelReplica(m));
-    if (!joined.ok()) continue;
+    const auto joined = decisions_.MarkInSync(engine.in_force, m);
+    if (!joined.has_value()) continue;
     ModelState next = state;
     next.members[At(m)].durable_value = member.volatile_value;
     Drop(&next.engines[At(e)].syncing, m);
     next.engines[At(e)].copied[At(m)] = 0;
-    Propose(&next, e, FromProduct(*joined));
+    Propose(&next, e, *joined);
     ++coverage_.rejoined;
     visit(next, {"make InSync", e, m});
   }

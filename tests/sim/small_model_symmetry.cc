@@ -81,7 +81,7 @@ void SwapBlocks(ModelState* state) {
     for (Bits& copied : engine.copied) swap_bits(&copied);
     swap(&engine.flush_floor);
   }
-  for (int w = 0; w < state->issued; ++w) {
+  for (int w = 0; w < state->used; ++w) {
     state->writes[At(w)].block = static_cast<std::uint8_t>(1 - state->writes[At(w)].block);
   }
   swap(&state->floor);
@@ -120,7 +120,7 @@ std::uint64_t SignatureOf(const ModelState& state, int m) {
     mix_configuration(engine.under_way);
     mix(engine.copied[At(m)]);
   }
-  for (int w = 0; w < state.issued; ++w) {
+  for (int w = 0; w < state.used; ++w) {
     const ModelWrite& write = state.writes[At(w)];
     for (const Bits bits : {write.sent, write.failed, write.in_flight, write.known}) {
       mix(Has(bits, m));

@@ -1,7 +1,7 @@
 #pragma once
 // Which of SmallModel's states differ only in which member, or which block, is which. No state.
 
-#include "tests/sim/small_model.h"
+#include "tests/sim/small_model_state.h"
 
 namespace keelson::sim {
 
