@@ -60,8 +60,9 @@ placement::Constraints ConstraintsOf(const rec::VolumeRecord& volume,
                                      const Environment& environment) {
   placement::Constraints constraints;
   constraints.zone_spread = volume.settings().zone_spread();
+  const bool local = volume.settings().data_locality() == "strictLocal";
   for (const control::v1::Topology& topology : volume.requisite()) {
-    constraints.requisite.push_back(MapOf(topology));
+    (local ? constraints.requisite : constraints.preferred).push_back(MapOf(topology));
   }
   for (const control::v1::Topology& topology : volume.preferred()) {
     constraints.preferred.push_back(MapOf(topology));
@@ -78,8 +79,20 @@ absl::StatusOr<std::vector<rec::SegmentRecord>> PlanSegments(
   like.copies = volume.settings().replicas();
   like.constraints = ConstraintsOf(volume, environment);
   like.segment_bytes = environment.options.segment_bytes_max;
-  ASSIGN_OR_RETURN(const placement::Cut cut,
-                   placement::CutVolume(nodes, like, volume.size_bytes()));
+  // The requisite topologies are where the volume is to be used, which for one with copies is
+  // everywhere. Its copies go there if they can (allowedTopologies), and else anywhere.
+  const placement::Constraints anywhere = like.constraints;
+  if (like.constraints.requisite.empty()) {
+    for (const control::v1::Topology& topology : volume.requisite()) {
+      like.constraints.requisite.push_back(MapOf(topology));
+    }
+  }
+  absl::StatusOr<placement::Cut> cut_there = placement::CutVolume(nodes, like, volume.size_bytes());
+  if (absl::IsResourceExhausted(cut_there.status())) {
+    like.constraints = anywhere;
+    cut_there = placement::CutVolume(nodes, like, volume.size_bytes());
+  }
+  ASSIGN_OR_RETURN(const placement::Cut cut, std::move(cut_there));
   *segment_bytes = cut.segment_bytes;
   placement::Request request;
   request.copies = like.copies;

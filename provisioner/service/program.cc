@@ -83,6 +83,21 @@ void BlockStopSignals(sigset_t* signals) {
   signal(SIGPIPE, SIG_IGN);
 }
 
+// Returns at a signal; or with an error when the store answers no more, which only another start
+// can mend.
+absl::Status AwaitStop(const sigset_t& signals, ClusterStore* store) {
+  constexpr timespec kLookInterval = {1, 0};
+  while (true) {
+    const int received = sigtimedwait(&signals, nullptr, &kLookInterval);
+    if (received > 0) {
+      spdlog::info("event=stopping signal={}", received);
+      return absl::OkStatus();
+    }
+    const absl::Status asked = store->Get(Kind::kNode, "none").status();
+    if (absl::IsUnavailable(asked)) return asked;
+  }
+}
+
 absl::Status Serve(const Options& options) {
   sigset_t signals;
   BlockStopSignals(&signals);
@@ -100,12 +115,10 @@ absl::Status Serve(const Options& options) {
   server->SetServing(true);
   spdlog::info("event=serving socket={} volumes={} nodes={}", path,
                reconciler->records().volumes().count(), reconciler->records().nodes().count());
-  int received = 0;
-  sigwait(&signals, &received);
-  spdlog::info("event=stopping signal={}", received);
+  const absl::Status ended = AwaitStop(signals, store.get());
   server->Shutdown(kCallPatience);
   reconciler->Stop();
-  return absl::OkStatus();
+  return ended;
 }
 
 }  // namespace
@@ -121,7 +134,7 @@ int RunProgram(int argc, char** argv) {
   spdlog::flush_on(spdlog::level::info);
   const absl::Status served = Serve(options);
   if (served.ok()) return 0;
-  spdlog::error("event=start_failed error=\"{}\"", std::string(served.message()));
+  spdlog::error("event=failed error=\"{}\"", std::string(served.message()));
   return 1;
 }
 

@@ -54,6 +54,30 @@ TEST_F(VolumesTest, WhatCannotBePlacedSaysWhyForEachNode) {
   EXPECT_EQ(store_.List(Kind::kVolume)->records.size(), 0u);
 }
 
+// A volume with copies can be used everywhere, so that where it is to be used binds none of them
+// for good; a local one is where it is used.
+TEST_F(VolumesTest, GoesWhereItIsToBeUsedIfItCan) {
+  const auto at = [](const std::string& node) {
+    api::Topology topology;
+    (*topology.mutable_segments())[kTopologyNode] = node;
+    return topology;
+  };
+  api::CreateVolumeRequest request = Ask("one", kGiB);
+  *request.add_requisite() = at("d");
+  const std::vector<std::string> copies = CopiesOf(MustCreate(request).id());
+  EXPECT_EQ(copies.size(), 3u);
+  EXPECT_EQ(std::count(copies.begin(), copies.end(), "d"), 1);
+  request = Ask("three", kGiB);
+  for (const char* const node : {"b", "c", "d"}) *request.add_requisite() = at(node);
+  EXPECT_EQ(CopiesOf(MustCreate(request).id()), (std::vector<std::string>{"b", "c", "d"}));
+  request = Ask("local", kGiB, {{"replicas", "1"}, {"dataLocality", "strictLocal"}});
+  *request.add_requisite() = at("c");
+  const api::Volume local = MustCreate(request);
+  EXPECT_EQ(CopiesOf(local.id()), std::vector<std::string>{"c"});
+  ASSERT_EQ(local.accessible_size(), 1);
+  EXPECT_EQ(local.accessible(0).segments().at(kTopologyNode), "c");
+}
+
 TEST_F(VolumesTest, BadRequestsAreNamed) {
   const auto refused = [&](const api::CreateVolumeRequest& request, const std::string& what) {
     const absl::Status status = controller_->CreateVolume(request).status();
