@@ -21,7 +21,8 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TIMEOUT_S = {"unit": 600, "tidy": 600, "e2e": 900}
+# The first run of sanity builds csi-sanity.
+TIMEOUT_S = {"unit": 600, "tidy": 600, "e2e": 900, "sanity": 1500}
 # The randomised suites take as long as the seeds asked for.
 TIMEOUT_LONG_S = 6 * 3600
 # Seeds where none are asked for: a sanitizer build is several times slower than the dev build.
@@ -161,6 +162,9 @@ def programs(preset, suite):
             Program(suite, f"e2e/{script.name}", [str(script)], {"KEELSON_BIN": str(build / "bin")})
             for script in sorted((ROOT / "tests/e2e").glob("*_test.py"))
         ]
+    if suite == "sanity":
+        command = [str(ROOT / "tests/sanity/run")]
+        return [Program(suite, "csi-sanity", command, {"KEELSON_BIN": str(build / "bin")})]
     return list(binaries(preset, suite))
 
 
@@ -213,7 +217,7 @@ def run_started(program):
         running.discard(process.pid)
         log.seek(0)
         output = log.read().decode(errors="replace")
-    if program.suite in ("tidy", "clang-tidy", "e2e"):
+    if program.suite in ("tidy", "clang-tidy", "e2e", "sanity"):
         outcome = script_outcome(output, code)
     elif program.suite == "fuzz" and "[ RUN" not in output:
         outcome = plain_outcome(output, code)
