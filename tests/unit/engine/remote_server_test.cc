@@ -185,7 +185,9 @@ TEST_F(RemoteServerTest, AnEngineOfAnotherVersionIsToldSoAndServedNothing) {
   const absl::StatusOr<wire::Hello> answer = Run(peer.reader().ReceiveHello(In(kSecond)));
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_EQ(answer->version_chosen, 0u);
-  EXPECT_EQ(answer->text, "the engine speaks data protocol versions 9 to 9 and this member 1 to 1");
+  EXPECT_EQ(answer->text,
+            "the engine speaks data protocol versions 9 to 9 and this member 1 to 1; upgrade the "
+            "older one");
   EXPECT_TRUE(absl::IsUnavailable(Receive(&peer).status()));
   ASSERT_TRUE(Until([&] { return server_->counters().connections == 0; }));
   EXPECT_EQ(server_->counters().handshakes_failed, 1u);
