@@ -12,6 +12,7 @@
 #include "provisioner/ctl/cluster_commands.h"
 #include "provisioner/ctl/commands.h"
 #include "provisioner/ctl/control_commands.h"
+#include "provisioner/ctl/csi_commands.h"
 #include "provisioner/ctl/offline.h"
 
 namespace keelson::ctl {
@@ -27,6 +28,7 @@ struct Run {
   VolumeArguments volume;
   ClusterArguments cluster;
   ControlArguments control;
+  CsiArguments csi;
   std::vector<std::string> nodes;  // NAME=SOCKET
   bool socket_given = false;
   std::ostream* out = nullptr;
@@ -402,6 +404,7 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream* out, std::os
   AddVolumeCommands(&app, &run);
   AddReplicaCommands(&app, &run);
   AddControlCommands(&app, &run.control, &run.out, &run.status);
+  AddCsiCommands(&app, &run.csi, &run.out, &run.status);
   AddBench(&app, &run);
   try {
     app.parse(argc, argv);

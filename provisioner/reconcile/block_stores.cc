@@ -91,14 +91,45 @@ absl::Status BlockStore::GrowVolume(const v1::GrowVolumeRequest& request) const 
 }
 
 absl::StatusOr<v1::Snapshot> BlockStore::CreateSnapshot(const std::string& volume,
-                                                        const std::string& name) const {
+                                                        const std::string& name,
+                                                        const std::string& hold_id) const {
   v1::CreateSnapshotRequest request;
   request.set_volume(volume);
   request.set_name(name);
+  request.set_hold_id(hold_id);
   ASSIGN_OR_RETURN(const v1::CreateSnapshotResponse response,
                    Call<v1::CreateSnapshotResponse>(
                        node_, channel_, &v1::BlockStore::Stub::CreateSnapshot, request, kChange));
   return response.snapshot();
+}
+
+absl::Status BlockStore::HoldWrites(const std::string& volume, const std::string& hold_id,
+                                    std::uint32_t limit_ms) const {
+  v1::HoldWritesRequest request;
+  request.set_volume(volume);
+  request.set_hold_id(hold_id);
+  request.set_limit_ms(limit_ms);
+  return Call<v1::HoldWritesResponse>(node_, channel_, &v1::BlockStore::Stub::HoldWrites, request,
+                                      kChange)
+      .status();
+}
+
+absl::Status BlockStore::ReleaseWrites(const std::string& volume,
+                                       const std::string& hold_id) const {
+  v1::ReleaseWritesRequest request;
+  request.set_volume(volume);
+  request.set_hold_id(hold_id);
+  return Call<v1::ReleaseWritesResponse>(node_, channel_, &v1::BlockStore::Stub::ReleaseWrites,
+                                         request, kChange)
+      .status();
+}
+
+absl::Status BlockStore::SetQos(const std::string& volume, const v1::Qos& qos) const {
+  v1::SetQosRequest request;
+  request.set_volume(volume);
+  *request.mutable_qos() = qos;
+  return Call<v1::SetQosResponse>(node_, channel_, &v1::BlockStore::Stub::SetQos, request, kChange)
+      .status();
 }
 
 absl::StatusOr<std::vector<v1::Snapshot>> BlockStore::ListSnapshots(

@@ -42,13 +42,18 @@ class BlockStore {
   absl::Status DetachVolume(const std::string& volume) const;
   absl::StatusOr<v1::GetVolumeStatusResponse> GetVolumeStatus(const std::string& volume) const;
   absl::Status GrowVolume(const v1::GrowVolumeRequest& request) const;
-  absl::StatusOr<v1::Snapshot> CreateSnapshot(const std::string& volume,
-                                              const std::string& name) const;
+  // `hold_id`: cut under that hold; empty: under none.
+  absl::StatusOr<v1::Snapshot> CreateSnapshot(const std::string& volume, const std::string& name,
+                                              const std::string& hold_id) const;
+  absl::Status HoldWrites(const std::string& volume, const std::string& hold_id,
+                          std::uint32_t limit_ms) const;
+  absl::Status ReleaseWrites(const std::string& volume, const std::string& hold_id) const;
   absl::StatusOr<std::vector<v1::Snapshot>> ListSnapshots(const std::string& volume) const;
   absl::Status DeleteSnapshot(const std::string& volume, const std::string& name) const;
   absl::Status AddReplica(const v1::AddReplicaRequest& request) const;
   absl::Status RemoveReplica(const v1::RemoveReplicaRequest& request) const;
   absl::Status SetMinInSync(const std::string& volume, std::uint32_t copies) const;
+  absl::Status SetQos(const std::string& volume, const v1::Qos& qos) const;
 
  private:
   std::string node_;

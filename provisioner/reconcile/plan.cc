@@ -196,6 +196,13 @@ std::uint32_t MinInSyncNow(const rec::VolumeRecord& volume, int segment) {
   return std::clamp<std::uint32_t>(wanted, 1, std::max(2u, copies) - 1);
 }
 
+v1::Qos QosOf(const control::v1::Settings& settings) {
+  v1::Qos qos;
+  qos.set_iops(settings.iops());
+  qos.set_bandwidth_bytes_per_second(settings.bandwidth_bytes_per_second());
+  return qos;
+}
+
 void AddOrphan(const rec::ReplicaRecord& replica, rec::VolumeRecord* volume) {
   rec::OrphanRecord* const orphan = volume->add_orphans();
   orphan->set_node(replica.node());

@@ -39,6 +39,9 @@ int CopiesOf(const rec::SegmentRecord& segment);
 // has so few copies that one failure would stop it.
 std::uint32_t MinInSyncNow(const rec::VolumeRecord& volume, int segment);
 
+// What its clients may ask for.
+v1::Qos QosOf(const control::v1::Settings& settings);
+
 void AddOrphan(const rec::ReplicaRecord& replica, rec::VolumeRecord* volume);
 
 // The constraints of a volume's placement.

@@ -31,7 +31,10 @@ bool Concerns(const rec::VolumeRecord& volume, const std::string& node) {
 }  // namespace
 
 Reconciler::Reconciler(Clock* clock, Dialer dialer, const ReconcileOptions& options)
-    : stores_(clock, std::move(dialer)), queue_(clock), volumes_(&environment_) {
+    : stores_(clock, std::move(dialer)),
+      queue_(clock),
+      volumes_(&environment_),
+      groups_(&environment_) {
   environment_.clock = clock;
   environment_.stores = &stores_;
   environment_.queue = &queue_;
@@ -86,7 +89,7 @@ void Reconciler::RunKey(const std::string& queue_key) {
     if (kind == KindName(Kind::kVolume)) outcome = volumes_.Run(key);
     if (kind == KindName(Kind::kNode)) outcome = RunNode(key);
     if (kind == KindName(Kind::kSnapshot)) outcome = RunSnapshot(key);
-    if (kind == KindName(Kind::kGroup)) outcome = RunGroup(key);
+    if (kind == KindName(Kind::kGroup)) outcome = groups_.Run(key);
   } catch (const std::exception& error) {
     // A library's; one record must not end the work on all others.
     spdlog::error("event=reconcile_failed key={} reason=\"{}\"", queue_key, error.what());
@@ -135,6 +138,9 @@ Outcome Reconciler::RunSnapshot(const std::string& key) {
   if (!snapshot.ok())
     return {absl::IsNotFound(snapshot.status()) ? absl::OkStatus() : snapshot.status(), 0};
   environment_.Poke(Kind::kVolume, KeyOfId(kVolumePrefix, snapshot->value.volume_id()));
+  if (!snapshot->value.group_id().empty()) {
+    environment_.Poke(Kind::kGroup, KeyOfId(kGroupPrefix, snapshot->value.group_id()));
+  }
   for (const auto& volume : records_->volumes().All()) {
     if (volume.value.state() == rec::VolumeRecord::MAKING &&
         volume.value.clone_of_snapshot_id() == snapshot->value.id()) {
@@ -143,8 +149,6 @@ Outcome Reconciler::RunSnapshot(const std::string& key) {
   }
   return {};
 }
-
-Outcome Reconciler::RunGroup(const std::string& /*key*/) { return {}; }
 
 void Reconciler::PokeVolumesOf(const std::string& node) {
   for (const auto& volume : records_->volumes().All()) {

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "provisioner/reconcile/environment.h"
+#include "provisioner/reconcile/group_reconciler.h"
 #include "provisioner/reconcile/volume_reconciler.h"
 
 namespace keelson::provisioner {
@@ -54,7 +55,6 @@ class Reconciler {
   void RunKey(const std::string& queue_key);
   Outcome RunNode(const std::string& name);
   Outcome RunSnapshot(const std::string& key);
-  Outcome RunGroup(const std::string& key);
   // The volumes that have anything on the node.
   void PokeVolumesOf(const std::string& node);
   // Does one thing that is due, or moves to where one is, at most to `limit_ns`. False: nothing is
@@ -66,6 +66,7 @@ class Reconciler {
   Environment environment_;
   std::unique_ptr<Records> records_;
   VolumeReconciler volumes_;
+  GroupReconciler groups_;
   std::function<void(std::int64_t)> advance_;
   std::mutex mutex_;
   std::set<std::string> lost_nodes_;  // as was last found; under mutex_

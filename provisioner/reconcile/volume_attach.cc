@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/status_macros.h"
+#include "provisioner/reconcile/plan.h"
 #include "provisioner/reconcile/volume_reconciler.h"
 
 namespace keelson::provisioner {
@@ -120,6 +121,7 @@ VolumeReconciler::Step VolumeReconciler::StartEngine(Pass* pass) {
   request.set_frontend(attachment.maintenance() ? v1::FRONTEND_NBD
                                                 : FrontendOf(pass->record().settings()));
   *request.mutable_target() = TargetOf(pass->record());
+  if (!attachment.maintenance()) *request.mutable_qos() = QosOf(pass->record().settings());
   const absl::StatusOr<v1::AttachVolumeResponse> attached = store.AttachVolume(request);
   if (absl::IsAborted(attached.status())) {
     // Somebody has promised a higher number: these records are older than the volume. Higher than

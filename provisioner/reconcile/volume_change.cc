@@ -97,6 +97,15 @@ VolumeReconciler::Step VolumeReconciler::SettleSnapshots(Pass* pass) {
   for (const Stored<rec::SnapshotRecord>& snapshot : SnapshotsOf(pass->id())) {
     any = true;
     if (snapshot.value.state() == rec::SnapshotRecord::READY) continue;
+    if (snapshot.value.state() == rec::SnapshotRecord::CUTTING &&
+        !snapshot.value.group_id().empty()) {
+      // Its group's reconciler cuts it, together with the others; what it needs is an engine.
+      pass->Again(kCloneNanos);
+      std::optional<BlockStore> store;
+      const Step engine = NeedEngine(pass, &store);
+      if (!engine.ok() || *engine == Progress::kAgain) return engine;
+      continue;
+    }
     const Step step = snapshot.value.state() == rec::SnapshotRecord::CUTTING
                           ? CutSnapshot(pass, snapshot)
                           : DropSnapshot(pass, snapshot);
@@ -121,7 +130,7 @@ VolumeReconciler::Step VolumeReconciler::CutSnapshot(Pass* pass,
   const Step engine = NeedEngine(pass, &store);
   if (!engine.ok() || *engine != Progress::kDone) return engine;
   const std::string& name = snapshot.value.id();
-  absl::StatusOr<v1::Snapshot> cut = store->CreateSnapshot(pass->id(), name);
+  absl::StatusOr<v1::Snapshot> cut = store->CreateSnapshot(pass->id(), name, "");
   if (absl::IsAlreadyExists(cut.status())) {
     // An earlier call of ours, whose answer was lost.
     ASSIGN_OR_RETURN(const std::vector<v1::Snapshot> all, store->ListSnapshots(pass->id()));
@@ -168,6 +177,18 @@ VolumeReconciler::Step VolumeReconciler::DropSnapshot(Pass* pass,
 }
 
 // --- min in sync ---
+
+VolumeReconciler::Step VolumeReconciler::SettleQos(Pass* pass) {
+  if (!pass->seen || pass->record().attachment().maintenance()) return Progress::kDone;
+  const v1::Qos wanted = QosOf(pass->record().settings());
+  if (pass->seen->qos().iops() == wanted.iops() &&
+      pass->seen->qos().bandwidth_bytes_per_second() == wanted.bandwidth_bytes_per_second()) {
+    return Progress::kDone;
+  }
+  ASSIGN_OR_RETURN(const BlockStore store, env_->StoreOf(pass->record().attachment().node()));
+  RETURN_IF_ERROR(store.SetQos(pass->id(), wanted));
+  return Progress::kDone;
+}
 
 VolumeReconciler::Step VolumeReconciler::SettleMinInSync(Pass* pass) {
   const rec::VolumeRecord& record = pass->record();

@@ -51,8 +51,8 @@ VolumeReconciler::Step VolumeReconciler::RunOnce(Pass* pass) {
   constexpr Method kSteps[] = {
       &VolumeReconciler::SettleAttachment, &VolumeReconciler::SettleSize,
       &VolumeReconciler::SettleSnapshots,  &VolumeReconciler::SettleMinInSync,
-      &VolumeReconciler::SettleMembers,    &VolumeReconciler::DeleteOrphans,
-      &VolumeReconciler::TellAbandoned};
+      &VolumeReconciler::SettleQos,        &VolumeReconciler::SettleMembers,
+      &VolumeReconciler::DeleteOrphans,    &VolumeReconciler::TellAbandoned};
   absl::Status trouble;
   for (const Method method : kSteps) {
     const Step step = (this->*method)(pass);

@@ -104,6 +104,7 @@ class VolumeReconciler {
   Step CutSnapshot(Pass* pass, const Stored<rec::SnapshotRecord>& snapshot);
   Step DropSnapshot(Pass* pass, const Stored<rec::SnapshotRecord>& snapshot);
   Step SettleMinInSync(Pass* pass);
+  Step SettleQos(Pass* pass);
 
   // --- volume_members.cc ---
   Step SettleMembers(Pass* pass);

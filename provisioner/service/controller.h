@@ -47,6 +47,11 @@ class Controller {
   absl::StatusOr<api::ListSnapshotsResponse> ListSnapshots(
       const api::ListSnapshotsRequest& request);
 
+  absl::StatusOr<api::GroupSnapshot> CreateGroupSnapshot(
+      const api::CreateGroupSnapshotRequest& request);
+  absl::StatusOr<api::GroupSnapshot> GetGroupSnapshot(const api::GetGroupSnapshotRequest& request);
+  absl::Status DeleteGroupSnapshot(const api::DeleteGroupSnapshotRequest& request);
+
   absl::Status RegisterNode(const api::RegisterNodeRequest& request);
   api::ListNodesResponse ListNodes();
   absl::Status SetNodeIntent(const api::SetNodeIntentRequest& request);
@@ -56,6 +61,7 @@ class Controller {
  private:
   using VolumeRow = Stored<rec::VolumeRecord>;
   using SnapshotRow = Stored<rec::SnapshotRecord>;
+  using GroupRow = Stored<rec::GroupRecord>;
 
   // --- controller.cc ---
   // NOT_FOUND: no such volume, or it is deleted.
@@ -68,6 +74,10 @@ class Controller {
                            std::string_view what);
   api::Volume Describe(const VolumeRow& row);
   static api::Snapshot Describe(const rec::SnapshotRecord& snapshot);
+
+  // --- groups.cc ---
+  absl::StatusOr<GroupRow> FindGroup(std::string_view id);
+  absl::StatusOr<api::GroupSnapshot> DescribeGroup(const rec::GroupRecord& group);
 
   // --- volumes.cc ---
   absl::StatusOr<std::string> BeginVolume(const api::CreateVolumeRequest& request);

@@ -46,6 +46,17 @@ absl::Status CheckNodeName(std::string_view name) {
       "the name of a node must be 1 to 253 characters of A-Z, a-z, 0-9, '.', '_' and '-'");
 }
 
+absl::Status CheckSnapshotParameters(
+    const google::protobuf::Map<std::string, std::string>& parameters) {
+  for (const auto& [key, value] : parameters) {
+    if (key.rfind("csi.storage.k8s.io/", 0) == 0) continue;
+    if (key.rfind("storage.kubernetes.io/", 0) == 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", key.substr(0, 64), "' is no parameter of a snapshot; there are none"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckCapability(const api::Capability& capability) {
   if (capability.access_mode() == api::ACCESS_MODE_UNSPECIFIED ||
       !api::AccessMode_IsValid(capability.access_mode())) {

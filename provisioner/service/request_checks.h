@@ -24,6 +24,10 @@ absl::Status CheckName(std::string_view field, std::string_view name);
 // Of a node: 1 to 253 of [A-Za-z0-9._-], and no path.
 absl::Status CheckNodeName(std::string_view name);
 
+// There are no parameters of a snapshot; Kubernetes adds its own to every request.
+absl::Status CheckSnapshotParameters(
+    const google::protobuf::Map<std::string, std::string>& parameters);
+
 // What the volume can be used as, whoever asks: a known mode, a file system that there is, no file
 // system that several nodes write.
 absl::Status CheckCapability(const control::v1::Capability& capability);

@@ -10,23 +10,11 @@
 #include "provisioner/service/request_checks.h"
 
 namespace keelson::provisioner {
-namespace {
-
-// Kubernetes adds its own to every request.
-bool IsReserved(const std::string& key) {
-  return key.rfind("csi.storage.k8s.io/", 0) == 0 || key.rfind("storage.kubernetes.io/", 0) == 0;
-}
-
-}  // namespace
 
 absl::StatusOr<api::Snapshot> Controller::CreateSnapshot(
     const api::CreateSnapshotRequest& request) {
   RETURN_IF_ERROR(CheckName("name", request.name()));
-  for (const auto& [key, value] : request.parameters()) {
-    if (IsReserved(key)) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", key.substr(0, 64), "' is no parameter of a snapshot; there are none"));
-  }
+  RETURN_IF_ERROR(CheckSnapshotParameters(request.parameters()));
   const std::string key = KeyOfName(kSnapshotPrefix, request.name(), 0);
   absl::StatusOr<SnapshotRow> row = reconciler_->records().snapshots().Find(key);
   if (!row.ok() && !absl::IsNotFound(row.status())) return row.status();
@@ -106,6 +94,11 @@ absl::StatusOr<api::ListSnapshotsResponse> Controller::ListSnapshots(
     const rec::SnapshotRecord& snapshot = row.value;
     if (row.key <= after || snapshot.internal() || snapshot.state() != rec::SnapshotRecord::READY) {
       continue;
+    }
+    if (!snapshot.group_id().empty()) {
+      // Of a group all are there or none.
+      const absl::StatusOr<GroupRow> group = FindGroup(snapshot.group_id());
+      if (!group.ok() || group->value.state() != rec::GroupRecord::READY) continue;
     }
     if (!request.snapshot_id().empty() && snapshot.id() != request.snapshot_id()) continue;
     if (!request.source_volume_id().empty() && snapshot.volume_id() != request.source_volume_id()) {

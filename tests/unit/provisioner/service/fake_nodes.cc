@@ -124,6 +124,7 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     Engine engine;
     engine.target = target;
     engine.read_only = request->read_only();
+    engine.qos = request->qos();
     std::vector<Replica*> promising;
     for (int i = 0; i < target.segments_size(); ++i) {
       int votes = 0;
@@ -174,6 +175,7 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     response->set_name(request->name());
     response->set_attached(true);
     response->set_attachment(found->second.target.attachment());
+    *response->mutable_qos() = found->second.qos;
     for (const auto& [index, members] : all_->configurations_[found->second.target.volume_id()]) {
       v1::SegmentStatus* const segment = response->add_segments();
       segment->set_segment(static_cast<std::uint32_t>(index));
@@ -228,6 +230,9 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     }
     const auto found = self_->engines.find(request->volume());
     if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    if (request->hold_id() != found->second.hold) {
+      return Error(absl::AbortedError("the hold is over, or never was"));
+    }
     v1::Snapshot snapshot;
     snapshot.set_name(request->name());
     snapshot.set_id(absl::StrCat("id-", request->name()));
@@ -322,6 +327,42 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
              member.replica_id() == request->witness_replica_id();
     });
     if (members.empty()) return Error(absl::FailedPreconditionError("the last copy stays"));
+    return grpc::Status::OK;
+  }
+
+  grpc::Status HoldWrites(ServerContext*, const v1::HoldWritesRequest* request,
+                          v1::HoldWritesResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("HoldWrites", self_->name); !entered.ok()) {
+      return entered;
+    }
+    const auto found = self_->engines.find(request->volume());
+    if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    if (!found->second.hold.empty()) return Error(absl::FailedPreconditionError("another hold"));
+    found->second.hold = request->hold_id();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ReleaseWrites(ServerContext*, const v1::ReleaseWritesRequest* request,
+                             v1::ReleaseWritesResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("ReleaseWrites", self_->name); !entered.ok()) {
+      return entered;
+    }
+    const auto found = self_->engines.find(request->volume());
+    if (found != self_->engines.end() && found->second.hold == request->hold_id()) {
+      found->second.hold.clear();
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status SetQos(ServerContext*, const v1::SetQosRequest* request,
+                      v1::SetQosResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("SetQos", self_->name); !entered.ok()) return entered;
+    const auto found = self_->engines.find(request->volume());
+    if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    found->second.qos = request->qos();
     return grpc::Status::OK;
   }
 
@@ -447,6 +488,24 @@ std::uint64_t FakeNodes::SizeOf(const std::string& volume) const {
     }
   }
   return 0;
+}
+
+v1::Qos FakeNodes::QosOf(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  for (const auto& [name, node] : nodes_) {
+    const auto found = node->engines.find(volume);
+    if (found != node->engines.end()) return found->second.qos;
+  }
+  return {};
+}
+
+std::size_t FakeNodes::HoldCount() const {
+  std::lock_guard lock(mutex_);
+  std::size_t count = 0;
+  for (const auto& [name, node] : nodes_) {
+    for (const auto& [volume, engine] : node->engines) count += engine.hold.empty() ? 0 : 1;
+  }
+  return count;
 }
 
 std::uint32_t FakeNodes::MinInSyncOf(const std::string& volume) const {

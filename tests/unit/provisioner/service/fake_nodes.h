@@ -34,6 +34,8 @@ class FakeNodes {
     v1::AttachTarget target;
     bool read_only = false;
     std::uint32_t min_in_sync = 1;
+    v1::Qos qos;
+    std::string hold;
   };
   class Node;
 
@@ -60,6 +62,8 @@ class FakeNodes {
   std::size_t SnapshotCount() const;
   std::vector<std::string> EnginesOf(const std::string& volume) const;  // nodes
   std::uint64_t SizeOf(const std::string& volume) const;  // of segment 0, at any replica
+  v1::Qos QosOf(const std::string& volume) const;
+  std::size_t HoldCount() const;
   std::uint32_t MinInSyncOf(const std::string& volume) const;
   std::vector<std::string> calls() const;  // "Method node"
 

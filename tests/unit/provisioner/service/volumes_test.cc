@@ -196,6 +196,19 @@ TEST_F(VolumesTest, ModifiesAllOfTheKeysOrNone) {
   EXPECT_EQ(controller_->GetVolume(get)->settings().iops(), 500u);
 }
 
+TEST_F(VolumesTest, LimitsReachTheEngineWhenItStartsAndWhenTheyChange) {
+  const api::Volume volume = MustCreate(Ask("pvc-1", kGiB, {{"iops", "300"}}));
+  ASSERT_TRUE(Publish(volume.id(), "a").ok());
+  EXPECT_EQ(nodes_.QosOf(volume.id()).iops(), 300u);
+  api::ModifyVolumeRequest request;
+  request.set_volume_id(volume.id());
+  (*request.mutable_mutable_parameters())["bandwidth"] = "1Mi";
+  ASSERT_TRUE(controller_->ModifyVolume(request).ok());
+  Pass(5);
+  EXPECT_EQ(nodes_.QosOf(volume.id()).iops(), 300u);
+  EXPECT_EQ(nodes_.QosOf(volume.id()).bandwidth_bytes_per_second(), 1u << 20);
+}
+
 TEST_F(VolumesTest, TellsTheCapacityOfTheCluster) {
   api::GetCapacityRequest request;
   const auto before = controller_->GetCapacity(request);
