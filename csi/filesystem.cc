@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "csi/command.h"
@@ -79,6 +80,12 @@ absl::Status ToolFailed(const std::string& tool, const Device& device,
                         const CommandResult& result) {
   return absl::InternalError(absl::StrCat(tool, " of ", device.path, " failed with status ",
                                           result.exit_code, ": ", OneLine(result.output)));
+}
+
+absl::Status RunE2fsck(const std::vector<std::string>& command, const Device& device) {
+  ASSIGN_OR_RETURN(const CommandResult result, RunCommand(command, -1, kCheckTimeout));
+  if ((result.exit_code & ~(kE2fsckCorrected | kE2fsckRestart)) == 0) return absl::OkStatus();
+  return DamagedError(device, "ext4", OneLine(result.output));
 }
 
 }  // namespace
@@ -153,10 +160,15 @@ absl::Status MakeFilesystem(const Device& device, const std::string& fs_type) {
 absl::Status CheckFilesystem(const Device& device, const std::string& fs_type) {
   // Mounting is what recovers an xfs; its repair program is for people.
   if (fs_type != "ext4") return absl::OkStatus();
+  return RunE2fsck({"e2fsck", "-p", device.path}, device);
+}
+
+absl::Status GrowUnmountedExt4(const Device& device) {
+  // resize2fs asks for the full check when nothing is mounted.
+  RETURN_IF_ERROR(RunE2fsck({"e2fsck", "-f", "-p", device.path}, device));
   ASSIGN_OR_RETURN(const CommandResult result,
-                   RunCommand({"e2fsck", "-p", device.path}, -1, kCheckTimeout));
-  if ((result.exit_code & ~(kE2fsckCorrected | kE2fsckRestart)) == 0) return absl::OkStatus();
-  return DamagedError(device, fs_type, OneLine(result.output));
+                   RunCommand({"resize2fs", device.path}, -1, kGrowTimeout));
+  return result.exit_code == 0 ? absl::OkStatus() : ToolFailed("resize2fs", device, result);
 }
 
 absl::Status GrowFilesystem(const Device& device, const std::string& fs_type, int mount_fd) {

@@ -15,6 +15,8 @@ namespace keelson::csi {
 absl::StatusOr<Signature> ProbeDevice(const Device& device);
 absl::Status MakeFilesystem(const Device& device, const std::string& fs_type);
 absl::Status CheckFilesystem(const Device& device, const std::string& fs_type);
+// Reads all of its metadata, for minutes if it is large.
+absl::Status GrowUnmountedExt4(const Device& device);
 // `mount_fd` is the root of the mounted file system.
 absl::Status GrowFilesystem(const Device& device, const std::string& fs_type, int mount_fd);
 

@@ -74,6 +74,9 @@ class Host {
   // `path` is a directory.
   virtual absl::Status Mount(const Device& device, const std::string& fs_type,
                              const MountOptions& options, const std::string& path) = 0;
+  // To the size of the device, before it is mounted, where that is not possible afterwards. False:
+  // it is; nothing was done.
+  virtual absl::StatusOr<bool> GrowUnmounted(const Device& device, const std::string& fs_type) = 0;
   // To the size of the device; nothing happens when it has that already. Mounted at `path`.
   virtual absl::Status Grow(const Device& device, const std::string& fs_type,
                             const std::string& path) = 0;

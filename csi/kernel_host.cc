@@ -1,9 +1,11 @@
 #include "csi/kernel_host.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
@@ -153,6 +155,14 @@ absl::Status KernelHost::Mount(const Device& device, const std::string& fs_type,
   if (!target.ok()) return target.status();
   ASSIGN_OR_RETURN(const Fd mount, NewMount(device, fs_type, options));
   return MoveMount(mount.get(), target->get(), path);
+}
+
+absl::StatusOr<bool> KernelHost::GrowUnmounted(const Device& device, const std::string& fs_type) {
+  // The kernel wants this capability of whoever grows a mounted ext4, and some runtimes withhold
+  // it.
+  if (fs_type != "ext4" || prctl(PR_CAPBSET_READ, CAP_SYS_RESOURCE) == 1) return false;
+  RETURN_IF_ERROR(GrowUnmountedExt4(device));
+  return true;
 }
 
 absl::Status KernelHost::Grow(const Device& device, const std::string& fs_type,

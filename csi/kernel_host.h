@@ -26,6 +26,7 @@ class KernelHost final : public Host {
   absl::Status Check(const Device& device, const std::string& fs_type) override;
   absl::Status Mount(const Device& device, const std::string& fs_type, const MountOptions& options,
                      const std::string& path) override;
+  absl::StatusOr<bool> GrowUnmounted(const Device& device, const std::string& fs_type) override;
   absl::Status Grow(const Device& device, const std::string& fs_type,
                     const std::string& path) override;
   absl::StatusOr<bool> MakeTarget(const std::string& path, bool directory) override;

@@ -132,13 +132,17 @@ absl::Status Node::StageFilesystem(const pb::NodeStageVolumeRequest& request, co
   } else {
     signature.fs_type = elsewhere.front().fs_type;
   }
+  bool grow = !options.read_only && !elsewhere.empty();
+  if (!options.read_only && elsewhere.empty() &&
+      signature.fs_size_bytes / kFsBlockBytes < device.size_bytes / kFsBlockBytes) {
+    ASSIGN_OR_RETURN(const bool grown, host_.GrowUnmounted(device, signature.fs_type));
+    grow = !grown;
+  }
   RETURN_IF_ERROR(
       host_.Mount(device, signature.fs_type, WithDefaults(options, signature.fs_type), path));
   spdlog::info("event=staged volume={} device={} fs={} read_only={}", request.volume_id(),
                device.path, signature.fs_type, options.read_only);
-  const bool fills = signature.fs_size_bytes / kFsBlockBytes >= device.size_bytes / kFsBlockBytes;
-  if (options.read_only || fills) return absl::OkStatus();
-  return host_.Grow(device, signature.fs_type, path);
+  return grow ? host_.Grow(device, signature.fs_type, path) : absl::OkStatus();
 }
 
 absl::StatusOr<Signature> Node::Prepare(const Served& served, const std::string& volume_id,

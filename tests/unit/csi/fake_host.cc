@@ -81,6 +81,13 @@ absl::Status FakeHost::Mount(const Device& device, const std::string& fs_type,
   return absl::OkStatus();
 }
 
+absl::StatusOr<bool> FakeHost::GrowUnmounted(const Device& device, const std::string&) {
+  if (grows_mounted) return false;
+  RETURN_IF_ERROR(Begin("GrowUnmounted"));
+  DiskAt(device.path).content.fs_size_bytes = device.size_bytes;
+  return true;
+}
+
 absl::Status FakeHost::Grow(const Device& device, const std::string&, const std::string&) {
   RETURN_IF_ERROR(Begin("Grow"));
   DiskAt(device.path).content.fs_size_bytes = device.size_bytes;

@@ -41,6 +41,7 @@ class FakeHost final : public Host {
   absl::Status Check(const Device& device, const std::string& fs_type) override;
   absl::Status Mount(const Device& device, const std::string& fs_type, const MountOptions& options,
                      const std::string& path) override;
+  absl::StatusOr<bool> GrowUnmounted(const Device& device, const std::string& fs_type) override;
   absl::Status Grow(const Device& device, const std::string& fs_type,
                     const std::string& path) override;
   absl::StatusOr<bool> MakeTarget(const std::string& path, bool directory) override;
@@ -52,6 +53,7 @@ class FakeHost final : public Host {
   absl::StatusOr<Usage> GetUsage(const std::string& path) override;
 
   MountOptions last_options;
+  bool grows_mounted = true;
 
  private:
   absl::Status Begin(const std::string& operation);

@@ -23,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "csi/command.h"
 #include "csi/fd.h"
+#include "csi/filesystem.h"
 #include "csi/mount_table.h"
 #include "tests/unit/csi/loop_disks.h"
 
@@ -163,6 +164,16 @@ TEST_P(KernelHostFsTest, AMountedFileSystemGrowsWithItsDevice) {
   const absl::Status grown = host_->Grow(device, fs_type, Stage());
   ASSERT_TRUE(grown.ok()) << grown;
   EXPECT_GT(host_->GetUsage(Stage())->bytes_total, before + kVolumeBytes / 2);
+}
+
+TEST_F(KernelHostTest, AnUnmountedExt4GrowsWithItsDevice) {
+  Device device = MakeDevice("v");
+  ASSERT_TRUE(host_->Format(device, "ext4").ok());
+  ASSERT_TRUE(disks_->Grow("v", 2 * kVolumeBytes).ok());
+  device = Refreshed(device.path);
+  const absl::Status grown = GrowUnmountedExt4(device);
+  ASSERT_TRUE(grown.ok()) << grown;
+  EXPECT_EQ(host_->Probe(device)->fs_size_bytes, 2 * kVolumeBytes);
 }
 
 TEST_P(KernelHostFsTest, AnUncleanCopyIsReadWithoutWritingToIt) {

@@ -92,6 +92,15 @@ TEST_F(NodeStageTest, AFileSystemSmallerThanItsDeviceGrows) {
   EXPECT_EQ(host_.Count("Grow"), 1);
 }
 
+TEST_F(NodeStageTest, WhereAMountedOneCannotGrowItGrowsBefore) {
+  const std::string id = Attach("a", Mount(kMode));
+  DiskOf(id).content = {"ext4", kGib / 2};
+  host_.grows_mounted = false;
+  EXPECT_TRUE(Stage(StageRequest(id, Mount(kMode))).ok());
+  EXPECT_EQ(host_.Count("GrowUnmounted"), 1);
+  EXPECT_EQ(host_.Count("Grow"), 0);
+}
+
 TEST_F(NodeStageTest, ARepeatedCallGoesOnWhereTheFirstOneDied) {
   const std::string id = Attach("a", Mount(kMode));
   DiskOf(id).content = {"ext4", kGib / 2};
