@@ -36,6 +36,21 @@ Shard* Node::ServingShard(const std::string& name) {
   return attached ? shard : nullptr;
 }
 
+namespace {
+
+// A volume without the device that it is to have is not served yet.
+void DescribeMissing(const std::string& why, v1::Volume* volume) {
+  volume->set_device_warning(why);
+}
+
+void DescribeMissing(const std::string& why, v1::GetVolumeStatusResponse* status) {
+  status->set_device_warning(why);
+  status->set_attached(false);
+  if (status->error().empty()) status->set_error(why);
+}
+
+}  // namespace
+
 template <typename Message>
 void Node::DescribeDevice(const std::string& name, Message* message) {
   if (!state_.HasLoop(name)) return;
@@ -47,7 +62,8 @@ void Node::DescribeDevice(const std::string& name, Message* message) {
   }
   std::lock_guard lock(tables_mutex_);
   const auto error = device_errors_.find(name);
-  if (error != device_errors_.end()) message->set_device_warning(error->second);
+  const bool failed = error != device_errors_.end() && !error->second.empty();
+  DescribeMissing(failed ? error->second : "its block device is being resumed", message);
 }
 
 template void Node::DescribeDevice(const std::string&, v1::Volume*);
@@ -82,9 +98,12 @@ absl::Status Node::AttachAgain(const v1::AttachVolumeRequest& request,
   question.set_name(name);
   v1::GetVolumeStatusResponse status;
   const absl::Status asked = GetVolumeStatus(question, &status);
-  const bool serves = asked.ok() && status.attached() && status.error().empty() &&
-                      status.attachment() >= request.target().attachment();
-  if (!serves) {
+  const bool same = asked.ok() && status.attachment() >= request.target().attachment();
+  if (same && !status.attached()) {
+    return absl::UnavailableError(
+        absl::StrCat("volume '", name, "' is not served yet: ", status.error(), "; try again"));
+  }
+  if (!same || !status.error().empty()) {
     // What uses the device has seen another past than what an attachment of now would show.
     return absl::FailedPreconditionError(absl::StrCat(
         "volume '", name, "' has a device of an attachment that does not serve (",
@@ -93,10 +112,6 @@ absl::Status Node::AttachAgain(const v1::AttachVolumeRequest& request,
   if (status.read_only() != request.read_only()) {
     return absl::FailedPreconditionError(
         absl::StrCat("volume '", name, "' is attached in the other mode; detach it first"));
-  }
-  if (status.device().empty()) {
-    return absl::UnavailableError(absl::StrCat("the device of volume '", name,
-                                               "' is being resumed: ", status.device_warning()));
   }
   response->set_device(status.device());
   response->set_warning(status.device_warning());

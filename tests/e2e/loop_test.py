@@ -318,6 +318,7 @@ def loses_both(workspace, daemon):
         daemon.start()
         wait_until(lambda: "lost" in listed(daemon, "lost")["device_warning"], "its error", 10)
         expect("mounted on" in listed(daemon, "lost")["device_warning"], "no word on who uses it")
+        daemon.refuses("not served yet", "volume", "attach", "lost", "--frontend", "loop")
         with contextlib.suppress(OSError):
             (point / "other").write_text("not written")
     wait_until(lambda: listed(daemon, "lost")["device"], "a new device by itself", 20)
