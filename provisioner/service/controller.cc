@@ -1,9 +1,11 @@
 #include "provisioner/service/controller.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "proto/rpc/status_macros.h"
 #include "provisioner/reconcile/ids.h"
 
@@ -150,6 +152,17 @@ api::Volume Controller::Describe(const VolumeRow& row) {
   return volume;
 }
 
+bool Controller::IsWell(const rec::ReplicaRecord& replica,
+                        const std::optional<VolumeSight>& sight) const {
+  if (sight) {
+    for (const VolumeSight::Member& member : sight->members) {
+      if (member.replica_id != replica.replica_id()) continue;
+      return member.connected && member.state == v1::MEMBER_STATE_IN_SYNC;
+    }
+  }
+  return reconciler_->environment().Answers(replica.node());
+}
+
 void Controller::CheckHealth(const VolumeRow& row, api::Volume* volume) {
   const std::optional<VolumeSight> sight = reconciler_->volumes().SightOf(row.key);
   if (sight && !sight->error.empty()) {
@@ -162,32 +175,31 @@ void Controller::CheckHealth(const VolumeRow& row, api::Volume* volume) {
     volume->set_problem(absl::StrCat("its I/O waits for ", sight->waiting_for));
     return;
   }
-  const Environment& environment = reconciler_->environment();
-  std::size_t copies = 0;
-  std::size_t well = 0;
-  std::string who;
-  for (const rec::SegmentRecord& segment : row.value.segments()) {
-    for (const rec::ReplicaRecord& replica : segment.replicas()) {
+  // What counts is the segment that has the fewest.
+  int copies = 0;
+  int well = 0;
+  std::set<std::string> who;
+  for (int i = 0; i < row.value.segments_size(); ++i) {
+    int segment_copies = 0;
+    int segment_well = 0;
+    for (const rec::ReplicaRecord& replica : row.value.segments(i).replicas()) {
       if (replica.witness()) continue;
-      ++copies;
-      bool fine = environment.Answers(replica.node());
-      if (sight) {
-        for (const VolumeSight::Member& member : sight->members) {
-          if (member.replica_id != replica.replica_id()) continue;
-          fine = member.connected && member.state == v1::MEMBER_STATE_IN_SYNC;
-        }
-      }
-      if (fine) {
-        ++well;
+      ++segment_copies;
+      if (IsWell(replica, sight)) {
+        ++segment_well;
       } else {
-        absl::StrAppend(&who, who.empty() ? "" : ", ", replica.node());
+        who.insert(replica.node());
       }
     }
+    if (i == 0 || segment_well < well) {
+      copies = segment_copies;
+      well = segment_well;
+    }
   }
-  if (well < copies) {
+  if (!who.empty()) {
     volume->set_severity(well == 0 ? api::INACCESSIBLE : api::DEGRADED);
-    volume->set_problem(
-        absl::StrCat(well, " of ", copies, " copies have everything; not on ", who));
+    volume->set_problem(absl::StrCat(well, " of ", copies, " copies have everything; not on ",
+                                     absl::StrJoin(who, ", ")));
   } else if (sight && !sight->trouble.ok()) {
     volume->set_severity(api::DEGRADED);
     volume->set_problem(std::string(sight->trouble.message()));

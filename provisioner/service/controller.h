@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -87,6 +88,8 @@ class Controller {
   absl::Status PlanSource(const api::CreateVolumeRequest& request, const std::string& key,
                           rec::VolumeRecord* record);
   void DropInternalSnapshot(const rec::VolumeRecord& record);
+  // It has everything, as far as was seen.
+  bool IsWell(const rec::ReplicaRecord& replica, const std::optional<VolumeSight>& sight) const;
   void CheckHealth(const VolumeRow& row, api::Volume* volume);
 
   Reconciler* reconciler_;
