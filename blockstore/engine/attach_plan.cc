@@ -76,6 +76,7 @@ void AttachPlan::OnAnswer(const Member& member, const replica::PrepareAnswer& an
                          !NamesThisSegment(*answer.configuration);
   if (SeededBug(kUnreadableRecordVotes) && !answer.configuration.has_value()) {
     peer->votes = true;
+    peer->record.emplace();
     peer->promised_ns = now_ns;
     return;
   }
@@ -89,10 +90,11 @@ void AttachPlan::OnAnswer(const Member& member, const replica::PrepareAnswer& an
   const auto is_member = [&member](const Member& other) { return other.SameReplica(member); };
   const bool named = std::any_of(seen.members.begin(), seen.members.end(), is_member) ||
                      std::any_of(seen.predecessor.begin(), seen.predecessor.end(), is_member);
-  peer->votes = named && !seen.quarantined();
-  peer->problem = seen.quarantined() ? "an operator went on without it"
-                  : named            ? ""
-                                     : "is not named by its own configuration";
+  const bool quarantined = seen.quarantined() && !SeededBug(kSucceededVotesAgain);
+  peer->votes = named && !quarantined;
+  peer->problem = quarantined ? "an operator went on without it"
+                  : named     ? ""
+                              : "is not named by its own configuration";
   peer->record = seen;
   if (!peer->promised_ns.has_value()) peer->promised_ns = now_ns;
   Learn(seen.members, now_ns);
@@ -303,9 +305,9 @@ AttachDecision AttachPlan::Ready() const {
 pool::Epoch AttachPlan::LastHistory() const {
   pool::Epoch last;
   for (const Peer& peer : peers_) {
-    if (peer.record.has_value()) {
-      last = std::max({last, peer.record->forced, peer.record->succeeded_by});
-    }
+    if (!peer.record.has_value()) continue;
+    last = std::max(last, peer.record->forced);
+    if (!SeededBug(kSucceededVotesAgain)) last = std::max(last, peer.record->succeeded_by);
   }
   return last;
 }
@@ -356,7 +358,8 @@ AttachDecision AttachPlan::DecideByForce(std::int64_t now_ns) const {
         absl::StrCat(name, ", which is to be gone on from, does not answer (",
                      peer->problem.empty() ? "no answer" : peer->problem, "); start its node")));
   }
-  const bool chooses_another = highest_->Find(peer->member.pool, peer->member.replica) == nullptr;
+  const bool chooses_another = highest_->Find(peer->member.pool, peer->member.replica) == nullptr ||
+                               SeededBug(kForceWithMajority);
   if (!chooses_another && DecideByMajority(now_ns).kind != AttachDecision::Kind::kRefused) {
     return Refused(absl::FailedPreconditionError(
         "a majority of its members and a copy that has everything answer; attach it without going "
@@ -378,7 +381,10 @@ AttachDecision AttachPlan::Forced(const Peer& peer) const {
   alone.state = MemberState::kInSync;
   alone.in_sync_through = {};
   first.version = {epoch_, 1};
-  first.members = {std::move(alone)};
+  std::erase_if(first.members, [&alone](const Member& one) {
+    return one.SameReplica(alone) || !SeededBug(kForceKeepsMembers);
+  });
+  first.members.push_back(std::move(alone));
   first.predecessor.clear();
   first.min_in_sync_wanted = std::max(first.min_in_sync, first.min_in_sync_wanted);
   first.min_in_sync = 1;

@@ -156,7 +156,7 @@ io::Task<absl::Status> Segment::Attach(AttachPlan* plan) {
 }
 
 void Segment::StartQuarantines() {
-  if (!in_force_.was_forced()) return;
+  if (!in_force_.was_forced() || SeededBug(kForceTellsNobody)) return;
   for (const auto& slot : slots_) {
     const auto& before = in_force_.predecessor;
     const bool leaving = std::any_of(before.begin(), before.end(), [&slot](const auto& member) {

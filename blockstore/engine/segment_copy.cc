@@ -363,7 +363,7 @@ io::Task<absl::Status> Segment::RunResync(MemberSlot* slot, std::uint64_t sessio
     if (SeededBug(kJoinWithoutBarrier)) everything.Release();
     co_await everything;
     if (!Alive(*slot, session)) co_return lost();
-    slot->catching_up = !SeededBug(kLiveWritesPassBy);
+    slot->catching_up = !SeededBug(kLiveWritesPassBy) && !SeededBug(kJoinWithoutBarrier);
   }
   MemberSlot* source = PickReader(0);
   if (source == nullptr) co_return absl::UnavailableError("there is no copy to resync from");
@@ -372,6 +372,7 @@ io::Task<absl::Status> Segment::RunResync(MemberSlot* slot, std::uint64_t sessio
   if (!SeededBug(kResyncIgnoresOwnNotes)) {
     CO_RETURN_IF_ERROR(co_await ListNotes(slot, through, 0, UINT32_MAX, &notes));
   }
+  if (SeededBug(kJoinWithoutBarrier)) slot->catching_up = Alive(*slot, session);
   slot->missing_regions.clear();
   slot->copied_bytes = 0;
   for (const RegionNote& note : notes) {

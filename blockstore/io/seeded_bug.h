@@ -80,7 +80,7 @@ enum Bug : std::uint8_t {
   kReadBeforeReconcile,
   kReconcileWithoutFlush,
   // Return and rebuild (R12).
-  kJoinWithoutBarrier,
+  kJoinWithoutBarrier,  // what is missing is listed while writes that are not sent to it go on
   kResyncWithoutRangeLock,
   kResyncIgnoresOwnNotes,
   kResyncKeepsAbsentBlocks,
@@ -89,6 +89,11 @@ enum Bug : std::uint8_t {
   kProgressWithoutFlush,
   kInSyncBeforeFlush,
   kResyncGivesUp,
+  // Force (R14).
+  kForceWithMajority,    // although a majority and an InSync member answer
+  kForceKeepsMembers,    // beside the replica that was named
+  kForceTellsNobody,     // of those that it left behind
+  kSucceededVotesAgain,  // one that was told so votes, and accepts, as if it had not been
   // Snapshots (R15).
   kSealWithoutHold,
   kSealLate,  // a member is used without the configuration

@@ -206,7 +206,8 @@ io::Task<absl::Status> ReplicaStore::Accept(Replica* replica, Configuration conf
                      " has no readable configuration and takes none: remove it and add another"));
   }
   if (configuration.version <= replica->configuration_->version) co_return absl::OkStatus();
-  if (configuration.forced < replica->configuration_->succeeded_by) {
+  if (configuration.forced < replica->configuration_->succeeded_by &&
+      !SeededBug(kSucceededVotesAgain)) {
     co_return absl::FailedPreconditionError(
         absl::StrCat("replica ", replica->id_.ToString(), " of volume ", replica->name_,
                      " is quarantined: an operator went on without it under attachment ",
