@@ -47,6 +47,7 @@ GroupHarness::GroupHarness(std::uint64_t seed, const std::vector<FaultClass>& fa
       volume_(knobs_.volume_blocks),
       watch_(&world_, &volume_.versions()),
       volume_id_(world_.MakeId()) {
+  watch_.set_in_force_observer([this](const replica::Configuration& now) { CheckLiveCopies(now); });
   options_.generation_interval_ns =
       static_cast<std::int64_t>(world_.random().Between(30, 500)) * kMs;
   options_.lease_ns = 100 * kMs;

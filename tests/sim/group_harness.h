@@ -122,6 +122,9 @@ class GroupHarness {
     return process->paused_until_ns() > world_.now_ns();
   }
 
+  // group_live.cc: copies of a volume that is in use, looked at without being asked
+  void CheckLiveCopies(const replica::Configuration& now);
+
   // group_setup.cc: machines, pools, the volume; members made later
   void MakeMachines();
   bool StartAll();

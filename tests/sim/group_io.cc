@@ -122,7 +122,8 @@ void GroupHarness::IoEnded(Io* io, const absl::Status& status) {
   } else if (io->kind == IoKind::kRead) {
     wrong = volume_.CheckRead(io->first, io->bytes(), io->began, now);
     watch_.ReadAnswered(io->bytes().data(), io->first, io->count, attachment->epoch,
-                        attachment->engine->Status().configuration, options_.lease_ns);
+                        attachment->engine->Status().configuration, options_.lease_ns,
+                        io->began_ns);
   } else if (io->kind == IoKind::kFlush) {
     volume_.Flushed(io->began);
     watch_.Flushed(attachment->epoch, io->began_ns);
@@ -174,6 +175,9 @@ void GroupHarness::JudgeIoError(const Io& io, const absl::Status& status) {
     case absl::StatusCode::kResourceExhausted:
       if (io.kind != IoKind::kRead && plan_.Has("full_disk")) {
         SIM_PROBE("group: a write met a full disk everywhere");
+        if (io.kind == IoKind::kWrite) {
+          watch_.Refused(attachment->epoch, io.first, io.count, io.version);
+        }
         return;
       }
       break;

@@ -37,8 +37,8 @@ void GroupNode::AddPool(std::uint64_t size_bytes) {
   slot.meta_path = absl::StrCat("/pool", pools_.size(), "/meta");
   slot.disk = machine_->AddDisk(slot.data_path, size_bytes + pool::kExtentBytes);
   slot.meta = machine_->AddMetaDisk(slot.meta_path);
-  slot.disk->set_write_observer(
-      [this, pool = pools_.size()](std::span<const std::byte> bytes) { CheckNoted(pool, bytes); });
+  slot.disk->set_change_observer(
+      [this, pool = pools_.size()](const io::IoOp& op) { CheckChange(pools_[pool], op); });
   to_format_.push_back(pools_.size());
   pools_.push_back(std::move(slot));
 }
@@ -55,6 +55,16 @@ GroupNode::PoolSlot* GroupNode::FindPool(const pool::PoolId& id) {
   const auto found = std::find_if(pools_.begin(), pools_.end(),
                                   [&id](const PoolSlot& slot) { return slot.id == id; });
   return found == pools_.end() ? nullptr : &*found;
+}
+
+std::optional<CopyView> GroupNode::View(const pool::PoolId& pool, const pool::ReplicaId& replica) {
+  PoolSlot* const slot = FindPool(pool);
+  if (slot == nullptr || slot->store == nullptr || !slot->store->pool().health().ok()) {
+    return std::nullopt;
+  }
+  const replica::Replica* const found = slot->store->Find(replica);
+  if (found == nullptr || found->head() == nullptr) return std::nullopt;
+  return CopyView(found, slot->disk);
 }
 
 void GroupNode::Start() {
@@ -118,6 +128,8 @@ io::Task<absl::Status> GroupNode::OpenPool(std::size_t pool) {
   auto loaded = co_await replica::ReplicaStore::Open(std::move(pool_object));
   if (!loaded.ok()) co_return loaded.status();
   slot.store = *std::move(loaded);
+  slot.flush_failures = slot.disk->flush_failures();
+  const bool flush_failed = std::exchange(slot.flush_failed, false);
   const pool::Uuid& incarnation = slot.store->pool().incarnation();
   if (slot.incarnation != incarnation) {
     const bool first = slot.incarnation.is_nil();
@@ -128,6 +140,10 @@ io::Task<absl::Status> GroupNode::OpenPool(std::size_t pool) {
     watch_->Violate("restarted-is-not-trusted",
                     absl::StrCat("a pool of ", name(),
                                  " has the incarnation it had before its machine lost power"));
+  } else if (flush_failed) {
+    watch_->Violate("restarted-is-not-trusted",
+                    absl::StrCat("a pool of ", name(),
+                                 " has the incarnation it had before its disk failed a flush"));
   }
   slot.cut_at = 0;
   co_return absl::OkStatus();
@@ -135,6 +151,11 @@ io::Task<absl::Status> GroupNode::OpenPool(std::size_t pool) {
 
 void GroupNode::Leak() {
   for (PoolSlot& slot : pools_) {
+    // What was being recorded when the process died may not be on record.
+    const bool failed = slot.store != nullptr && !slot.store->pool().health().ok();
+    if (failed && slot.disk->flush_failures() > slot.flush_failures && !slot.meta->uncertain()) {
+      slot.flush_failed = true;
+    }
     static_cast<void>(slot.store.release());
     for (const pool::ReplicaId& member : slot.members) watch_->ProcessDied(member);
   }
@@ -179,55 +200,7 @@ absl::StatusOr<std::unique_ptr<replica::ReplicaPort>> GroupNode::OpenPort(pool::
     watch_->SetDisk(replica, slot->disk);
   }
   std::unique_ptr<replica::ReplicaPort> port = slot->store->MakePort(replica);
-  return std::make_unique<WatchPort>(world_, watch_, replica, std::move(port));
-}
-
-void GroupNode::CheckNoted(std::size_t pool, std::span<const std::byte> bytes) {
-  const PoolSlot& slot = pools_[pool];
-  if (slot.store == nullptr) return;
-  std::uint64_t checked[2] = {};  // version and region of the block before
-  for (; bytes.size() >= kModelBlockBytes; bytes = bytes.subspan(kModelBlockBytes)) {
-    std::uint64_t stamp[2];  // with its version; the block (Versions)
-    std::memcpy(stamp, bytes.data(), sizeof(stamp));
-    const auto version = static_cast<Version>(stamp[0]);
-    const std::uint64_t region = stamp[1] * kModelBlockBytes / pool::kRegionBytes;
-    if (version == kZeroes || (checked[0] == version && checked[1] == region)) continue;
-    checked[0] = version;
-    checked[1] = region;
-    for (const pool::ReplicaId& member : slot.members) {
-      const std::optional<pool::Generation> generation =
-          watch_->GenerationOf(member, version, stamp[1], bytes);
-      const replica::Replica* const replica = slot.store->Find(member);
-      if (!generation.has_value() || replica == nullptr) continue;
-      if (MayBeMerged(*replica, stamp[1])) continue;
-      if (NotedAt(slot, *replica, static_cast<std::uint32_t>(region)) >= *generation) continue;
-      watch_->Violate("noted-first", absl::StrCat(name(), " writes block ", stamp[1],
-                                                  " before its region is noted"));
-    }
-  }
-}
-
-// A merge moves what a sealed layer has up to the next one, and needs no note for that; a repair of
-// the block, which waits for it, is to write the same bytes.
-bool GroupNode::MayBeMerged(const replica::Replica& replica, std::uint64_t block) {
-  const auto extent = static_cast<std::uint32_t>(block / pool::kBlocksPerExtent);
-  for (const auto* layer = replica.head(); layer != nullptr; layer = layer->parent()) {
-    pool::ExtentState state;
-    if (layer->referenced() || !layer->Find(extent, &state)) continue;
-    if (state.present.Test(static_cast<std::uint32_t>(block % pool::kBlocksPerExtent))) return true;
-  }
-  return false;
-}
-
-pool::Generation GroupNode::NotedAt(const PoolSlot& slot, const replica::Replica& replica,
-                                    std::uint32_t region) {
-  pool::Generation noted;
-  for (const auto* layer = replica.head(); layer != nullptr; layer = layer->parent()) {
-    const std::string* const note =
-        slot.meta->Durable(pool::Table::kNotes, pool::EncodeNoteKey(layer->number(), region));
-    if (note != nullptr) noted = std::max(noted, *pool::DecodeGeneration(*note));
-  }
-  return noted;
+  return std::make_unique<WatchPort>(world_, watch_, slot->store.get(), replica, std::move(port));
 }
 
 std::unique_ptr<replica::ReplicaPort> GroupNode::MakePort(const replica::Member& member) {

@@ -7,12 +7,14 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "blockstore/engine/replica_server.h"
 #include "blockstore/engine/segment_engine.h"
 #include "blockstore/replica/replica_store.h"
+#include "tests/sim/copy_view.h"
 #include "tests/sim/group_watch.h"
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_meta_store.h"
@@ -33,7 +35,10 @@ class GroupNode final : public engine::PortSource, public engine::PortFactory {
     pool::Uuid incarnation;
     // Writes that began before this tick may be gone: since then it is what it is.
     std::uint64_t incarnation_since = 0;
-    std::uint64_t cut_at = 0;              // the last loss of power not yet seen by an open
+    std::uint64_t cut_at = 0;  // the last loss of power not yet seen by an open
+    // A flush failed, the pool recorded that and its process has died; no open has seen it yet.
+    bool flush_failed = false;
+    std::uint64_t flush_failures = 0;      // of the disk, when the pool was opened
     std::vector<pool::ReplicaId> members;  // that have been used
   };
 
@@ -61,6 +66,8 @@ class GroupNode final : public engine::PortSource, public engine::PortFactory {
   Machine* machine() const { return machine_; }
   std::vector<PoolSlot>& pools() { return pools_; }
   PoolSlot* FindPool(const pool::PoolId& id);
+  // A replica as it is now; nothing while its pool is not open and healthy, or it has no data.
+  std::optional<CopyView> View(const pool::PoolId& pool, const pool::ReplicaId& replica);
   // Where members of its pools are reached.
   std::string address() const;
   std::string name() const { return machine_->host(); }
@@ -74,8 +81,15 @@ class GroupNode final : public engine::PortSource, public engine::PortFactory {
   static io::internal::Detached RunLife(GroupNode* node);
   io::Task<absl::Status> OpenPool(std::size_t pool);
   io::Task<absl::Status> Format(std::size_t pool);
-  // R5, at the moment a write goes to a pool's disk.
-  void CheckNoted(std::size_t pool, std::span<const std::byte> bytes);
+  // --- group_node_disk.cc: a write or a discard goes to a pool's disk. Were power lost just then,
+  // what would be left? ---
+  void CheckChange(const PoolSlot& slot, const io::IoOp& op);
+  // R5: the region's note.
+  void CheckNoted(const PoolSlot& slot, std::span<const std::byte> bytes);
+  // R17: no checksum record that speaks of what was there before.
+  void CheckChecksums(const PoolSlot& slot, std::uint64_t offset, std::span<const std::byte> bytes);
+  // R18: nobody who still has the extents that are given back.
+  void CheckFreed(const PoolSlot& slot, std::uint64_t offset, std::uint64_t size_bytes);
   static bool MayBeMerged(const replica::Replica& replica, std::uint64_t block);
   // The durable note of the region in the newest of the replica's layers that has one.
   static pool::Generation NotedAt(const PoolSlot& slot, const replica::Replica& replica,

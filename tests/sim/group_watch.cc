@@ -91,6 +91,9 @@ void GroupWatch::Prepared(const pool::ReplicaId& member, const pool::Epoch& epoc
 void GroupWatch::Answered(const pool::ReplicaId& member, const pool::Epoch& epoch,
                           const replica::PrepareAnswer& answer) {
   answers_[epoch][member] = answer;
+  traces_[member].opened_with = {epoch, 0};
+  const auto known = before_last_.find(epoch);
+  if (known != before_last_.end()) traces_[member].opened_with = known->second;
 }
 
 void GroupWatch::Proposed(const Configuration& configuration) {
@@ -104,6 +107,9 @@ void GroupWatch::Proposed(const Configuration& configuration) {
     }
   } else if (const auto last = last_proposed_.find(epoch); last != last_proposed_.end()) {
     CheckNext(last->second, configuration);
+  }
+  if (const auto last = last_proposed_.find(epoch); last != last_proposed_.end()) {
+    before_last_[epoch] = last->second.version;
   }
   last_proposed_[epoch] = configuration;
 }
@@ -130,6 +136,7 @@ void GroupWatch::Accepted(const pool::ReplicaId& member, const Configuration& co
     CheckOneChange(*before, configuration);
   }
   record.in_force = true;
+  if (on_in_force_) on_in_force_(record.configuration);
 }
 
 void GroupWatch::CheckShape(const Configuration& configuration) {

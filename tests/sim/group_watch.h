@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -56,7 +57,12 @@ class GroupWatch {
   std::optional<pool::Generation> GenerationOf(const pool::ReplicaId& member, Version version,
                                                std::uint64_t block,
                                                std::span<const std::byte> bytes) const;
-  // A write or trim of the generation, or a copy, has just been applied there.
+  // The member has accepted a configuration, and with it dropped these snapshots.
+  void Dropped(const pool::ReplicaId& member, const std::vector<pool::SnapshotId>& snapshots);
+  // A write or trim of the generation has just been applied at a member that has these snapshots.
+  void CheckSealed(const pool::ReplicaId& member, const pool::Generation& generation,
+                   const std::vector<pool::SnapshotId>& snapshots);
+  // A write or trim of the generation has just been applied there.
   void Applied(const pool::ReplicaId& member, const pool::Generation& generation);
   // `generation`: what the copy's region was noted with.
   void Copied(const pool::ReplicaId& member, const pool::Epoch& epoch,
@@ -71,10 +77,12 @@ class GroupWatch {
   // What a read of a client returns has arrived from a member.
   void Arrived(const std::byte* into) { arrived_ns_[into] = world_->now_ns(); }
   // The client has been answered, through an engine of `epoch` for which `configuration` is in
-  // force (R9, R11).
+  // force (R9, R11), a read that it began at `began_ns`.
   void ReadAnswered(const std::byte* into, std::uint64_t first, std::uint64_t count,
                     const pool::Epoch& epoch, const replica::Configuration& configuration,
-                    std::int64_t lease_ns);
+                    std::int64_t lease_ns, std::int64_t began_ns);
+  // A write was answered: there is no space. Each copy may have done another part of it.
+  void Refused(const pool::Epoch& epoch, std::uint64_t first, std::uint64_t count, Version version);
   // Until when that engine has a lease, and a member to read from, for all that is known here.
   std::int64_t MayReadUntil(const pool::Epoch& epoch, const replica::Configuration& configuration,
                             std::int64_t lease_ns) const;
@@ -87,6 +95,10 @@ class GroupWatch {
                 const replica::PrepareAnswer& answer);
   // An engine is about to send it to a member.
   void Proposed(const replica::Configuration& configuration);
+  // Told of each configuration as it comes into force.
+  using InForceObserver = std::function<void(const replica::Configuration&)>;
+  void set_in_force_observer(InForceObserver observer) { on_in_force_ = std::move(observer); }
+
 
   // --- From the client ---
   // A write (kZeroes: a trim) of blocks first .. first + count - 1 that began at `began` was
@@ -137,8 +149,19 @@ class GroupWatch {
     std::map<pool::Generation, std::int64_t> copied_ns;
     // By region: when an engine copied to it there although it was InSync.
     std::map<std::uint64_t, std::pair<pool::Epoch, std::int64_t>> reconciled_ns;
+    std::map<std::uint64_t, std::int64_t> region_copied_ns;  // the last time, by any engine
     std::map<pool::Generation, std::int64_t> applied_ns;
     std::map<Version, pool::Generation> writing;
+    // What the engine of the last session had in force for certain when that was opened.
+    replica::ConfigurationVersion opened_with;
+  };
+  // A write that every InSync member refused.
+  struct Refusal {
+    pool::Epoch epoch;
+    pool::Generation generation;
+    std::uint64_t first, count;  // blocks
+    std::int64_t at_ns;
+    std::set<pool::ReplicaId> members;  // that were InSync
   };
   struct Held {
     std::unordered_set<std::uint64_t> blocks;  // block << 32 | version
@@ -156,6 +179,7 @@ class GroupWatch {
                        const replica::Member& now);
   // When the member promised something higher; never: the end of time.
   std::int64_t LeftAt(const pool::ReplicaId& member, const pool::Epoch& epoch) const;
+  bool MadeEqual(const Refusal& refusal) const;
   void CheckReconciled(std::uint64_t first, std::uint64_t count, const pool::Epoch& epoch);
   void CheckClean(const replica::Configuration& configuration);
   void CheckOneChange(const replica::Configuration& before, const replica::Configuration& after);
@@ -173,12 +197,17 @@ class GroupWatch {
   // What the first configuration of an epoch was made from: later answers in it may name that one.
   std::map<pool::Epoch, replica::Configuration> bases_;
   std::map<pool::Epoch, replica::Configuration> last_proposed_;
+  // The one before that: an engine has one on its way at a time.
+  std::map<pool::Epoch, replica::ConfigurationVersion> before_last_;
   std::map<pool::ReplicaId, Held> held_;
   std::map<pool::ReplicaId, Trace> traces_;
   std::map<pool::Epoch, std::map<pool::ReplicaId, std::int64_t>> beats_;
   std::map<const std::byte*, std::int64_t> arrived_ns_;
+  std::map<Version, pool::Generation> generations_;  // of writes
+  std::vector<Refusal> refusals_;
   std::set<pool::Uuid> lost_;  // incarnations
   std::set<pool::ReplicaId> witnesses_;
+  InForceObserver on_in_force_;
   std::string violation_;
 };
 

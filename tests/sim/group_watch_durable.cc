@@ -44,6 +44,7 @@ std::string Short(const pool::Uuid& id) { return id.ToString().substr(0, 8); }
 void GroupWatch::WriteBegins(const pool::ReplicaId& member, const pool::Generation& generation,
                              std::span<const std::byte> bytes) {
   traces_[member].writing[VersionOf(bytes)] = generation;
+  generations_[VersionOf(bytes)] = generation;
 }
 
 void GroupWatch::WriteEnds(const pool::ReplicaId& member, std::span<const std::byte> bytes) {
@@ -70,6 +71,38 @@ void GroupWatch::Applied(const pool::ReplicaId& member, const pool::Generation& 
   Violate("clean-is-equal",
           absl::StrCat("a write of generation ", generation.counter,
                        ", which is clean, was applied at InSync member ", Short(member)));
+}
+
+// R15: a snapshot that is in force may be wanted, whatever is proposed.
+void GroupWatch::Dropped(const pool::ReplicaId& member,
+                         const std::vector<pool::SnapshotId>& snapshots) {
+  const Configuration* const now = in_force();
+  for (const pool::SnapshotId& snapshot : snapshots) {
+    if (now == nullptr || !now->Has(snapshot)) continue;
+    Violate("snapshot-is-a-cut", absl::StrCat("member ", Short(member), " has dropped snapshot ",
+                                              now->Find(snapshot)->name, ", which is in force"));
+  }
+}
+
+// R15, R12: it has the configuration, and has sealed its head for what that names.
+void GroupWatch::CheckSealed(const pool::ReplicaId& member, const pool::Generation& generation,
+                             const std::vector<pool::SnapshotId>& snapshots) {
+  const replica::ConfigurationVersion& with = traces_[member].opened_with;
+  if (with.epoch == generation.epoch && highest_[member] < with) {
+    Violate("snapshot-is-a-cut",
+            absl::StrCat("member ", Short(member), " is written to, but has not the ", with.counter,
+                         "th configuration, which was in force before its session"));
+  }
+  const Configuration* const now = in_force();
+  if (now == nullptr || now->version.epoch != generation.epoch) return;
+  for (const replica::ConfiguredSnapshot& snapshot : now->snapshots) {
+    if (snapshot.sealed.epoch != generation.epoch || generation <= snapshot.sealed) continue;
+    if (std::find(snapshots.begin(), snapshots.end(), snapshot.id) != snapshots.end()) continue;
+    Violate("snapshot-is-a-cut",
+            absl::StrCat("a write of generation ", generation.counter, " was applied at ",
+                         Short(member), ", which has not sealed its head for snapshot ",
+                         snapshot.name, " of generation ", snapshot.sealed.counter));
+  }
 }
 
 // R1: an earlier session's changes have ended before a new one is answered.
@@ -104,6 +137,7 @@ std::int64_t GroupWatch::LeftAt(const pool::ReplicaId& member, const pool::Epoch
 void GroupWatch::Copied(const pool::ReplicaId& member, const pool::Epoch& epoch,
                         const pool::Generation& generation, std::uint32_t region) {
   traces_[member].copied_ns[generation] = world_->now_ns();
+  traces_[member].region_copied_ns[region] = world_->now_ns();
   const Configuration* const now = in_force();
   const Member* const named = now == nullptr ? nullptr : FindReplica(now->members, member);
   if (named == nullptr || named->state != MemberState::kInSync || now->version.epoch != epoch) {
@@ -133,10 +167,51 @@ void GroupWatch::CheckReconciled(std::uint64_t first, std::uint64_t count,
   }
 }
 
+void GroupWatch::Refused(const pool::Epoch& epoch, std::uint64_t first, std::uint64_t count,
+                         Version version) {
+  const Configuration* const now = in_force();
+  const auto generation = generations_.find(version);
+  if (now->version.epoch != epoch || generation == generations_.end()) return;
+  Refusal refusal{epoch, generation->second, first, count, world_->now_ns(), {}};
+  for (const Member& member : now->members) {
+    if (member.state == MemberState::kInSync) refusal.members.insert(member.replica);
+  }
+  if (refusal.members.size() > 1) refusals_.push_back(std::move(refusal));
+}
+
+// R6: of those that refused it and are InSync still, all but one have been copied to since.
+bool GroupWatch::MadeEqual(const Refusal& refusal) const {
+  constexpr std::uint64_t kRegionBlocks = pool::kRegionBytes / kModelBlockBytes;
+  const std::uint64_t last = (refusal.first + refusal.count - 1) / kRegionBlocks;
+  for (std::uint64_t region = refusal.first / kRegionBlocks; region <= last; ++region) {
+    std::size_t as_they_were = 0;
+    for (const Member& member : in_force()->members) {
+      if (member.state != MemberState::kInSync || !refusal.members.contains(member.replica)) {
+        continue;
+      }
+      const auto trace = traces_.find(member.replica);
+      if (trace == traces_.end()) continue;
+      const auto found = trace->second.region_copied_ns.find(region);
+      const bool copied = found != trace->second.region_copied_ns.end();
+      if (!copied || found->second < refusal.at_ns) ++as_they_were;
+    }
+    if (as_they_were > 1) return false;
+  }
+  return true;
+}
+
 void GroupWatch::ReadAnswered(const std::byte* into, std::uint64_t first, std::uint64_t count,
                               const pool::Epoch& epoch, const Configuration& configuration,
-                              std::int64_t lease_ns) {
+                              std::int64_t lease_ns, std::int64_t began_ns) {
   CheckReconciled(first, count, epoch);
+  for (const Refusal& refusal : refusals_) {
+    const bool overlaps = first < refusal.first + refusal.count && refusal.first < first + count;
+    if (!overlaps || refusal.epoch != epoch || began_ns <= refusal.at_ns) continue;
+    if (in_force()->version.epoch != epoch || MadeEqual(refusal)) continue;
+    Violate("reads-are-stable",
+            absl::StrCat("blocks ", first, "+", count, " were read, but a write there that every ",
+                         "copy refused has not been made equal"));
+  }
   const auto arrived = arrived_ns_.extract(into);
   if (arrived.empty()) return;
   const std::int64_t since_ns = arrived.mapped() - lease_ns;
@@ -228,8 +303,18 @@ void GroupWatch::CheckNextMember(const Configuration& before, const Member& old,
   }
 }
 
-// R10: flushed on every member that is InSync in the configuration that says so.
+// R10: flushed on every member that is InSync in the configuration that says so, and what all of
+// them refused is equal.
 void GroupWatch::CheckClean(const Configuration& configuration) {
+  for (const Refusal& refusal : refusals_) {
+    const bool over =
+        refusal.epoch == configuration.version.epoch && refusal.generation <= configuration.clean;
+    if (!over || in_force()->version.epoch != refusal.epoch || MadeEqual(refusal)) continue;
+    Violate("clean-is-equal",
+            absl::StrCat("generation ", configuration.clean.counter,
+                         " is called clean, but a write of it to block ", refusal.first,
+                         " that every copy refused has not been made equal"));
+  }
   for (const Member& member : configuration.members) {
     if (member.state != MemberState::kInSync) continue;
     const Trace& trace = traces_[member.replica];

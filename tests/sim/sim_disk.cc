@@ -95,9 +95,8 @@ void SimDisk::Submit(SimReactor* process, io::IoOp* op) {
                  "overlapping changes of a file are never in flight together");
     }
   }
-  if (op->kind == io::IoOp::Kind::kWrite && on_write_) {
-    on_write_(std::span<const std::byte>(op->data, op->size_bytes));
-  }
+  const bool observed = op->kind == io::IoOp::Kind::kWrite || op->kind == io::IoOp::Kind::kDiscard;
+  if (observed && on_change_) on_change_(*op);
   in_flight_.push_back({op, process, Validate(*op), completions_, world_->now_ns(), {}, false});
   const auto in_flight = std::prev(in_flight_.end());
   if (in_flight->result == 0) in_flight->result = DrawError(*op);

@@ -74,9 +74,9 @@ class SimDisk {
   // When the last of the flushes that ended well was submitted; 0: none did.
   std::int64_t flushed_at_ns() const { return flushed_at_ns_; }
   std::uint64_t largest_discard_bytes() const { return largest_discard_bytes_; }
-  // Told of every write when it is submitted.
-  using WriteObserver = std::function<void(std::span<const std::byte>)>;
-  void set_write_observer(WriteObserver observer) { on_write_ = std::move(observer); }
+  // Told of every write and every discard when it is submitted.
+  using ChangeObserver = std::function<void(const io::IoOp&)>;
+  void set_change_observer(ChangeObserver observer) { on_change_ = std::move(observer); }
   // Keeps what a failed flush covered after all: it is as any other write not yet flushed.
   void Forgive();
   std::size_t unflushed_count() const { return unflushed_.size(); }
@@ -137,7 +137,7 @@ class SimDisk {
   std::uint64_t flush_failures_ = 0;
   std::int64_t flushed_at_ns_ = 0;
   std::uint64_t largest_discard_bytes_ = 0;
-  WriteObserver on_write_;
+  ChangeObserver on_change_;
   SimReactor* locked_by_ = nullptr;
   int sticky_read_ = 0, sticky_write_ = 0, sticky_flush_ = 0;
 };

@@ -48,6 +48,9 @@ class SimMetaDisk {
     const auto found = entries.find(key);
     return found == entries.end() ? nullptr : &found->second;
   }
+  const std::map<std::string, std::string, std::less<>>& DurableEntries(pool::Table table) const {
+    return durable_[static_cast<std::size_t>(table)];
+  }
   std::size_t entry_count(pool::Table table) const {
     return current_[static_cast<std::size_t>(table)].size();
   }

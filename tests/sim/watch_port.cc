@@ -23,11 +23,24 @@ io::Task<absl::StatusOr<replica::PrepareAnswer>> WatchPort::Prepare(pool::Epoch 
 
 io::Task<absl::Status> WatchPort::Accept(Configuration configuration, std::int64_t deadline_ns) {
   Configuration copy = configuration;
+  std::vector<pool::SnapshotId> dropped = Snapshots();
   absl::Status status = co_await port_->Accept(std::move(copy), deadline_ns);
   if (!(configuration.snapshots == snapshots_)) noted_.clear();
   snapshots_ = configuration.snapshots;
-  if (status.ok()) watch_->Accepted(member_, configuration);
+  if (!status.ok()) co_return status;
+  watch_->Accepted(member_, configuration);
+  for (const pool::SnapshotId& kept : Snapshots()) std::erase(dropped, kept);
+  watch_->Dropped(member_, dropped);
   co_return status;
+}
+
+// That the member has now.
+std::vector<pool::SnapshotId> WatchPort::Snapshots() const {
+  std::vector<pool::SnapshotId> ids;
+  const replica::Replica* const replica = store_->Find(member_);
+  if (replica == nullptr) return ids;
+  for (const replica::SnapshotState& snapshot : replica->snapshots()) ids.push_back(snapshot.id);
+  return ids;
 }
 
 io::Task<absl::Status> WatchPort::Write(std::uint64_t offset, std::span<const std::byte> from,
@@ -45,6 +58,7 @@ io::Task<absl::Status> WatchPort::Write(std::uint64_t offset, std::span<const st
     for (std::uint64_t region = offset / pool::kRegionBytes; region <= last; ++region) {
       noted_[region] = std::max(noted_[region], generation);
     }
+    watch_->CheckSealed(member_, generation, Snapshots());
     watch_->Holds(member_, offset / kModelBlockBytes, from);
   }
   co_return status;
@@ -60,6 +74,7 @@ io::Task<absl::Status> WatchPort::Trim(std::uint64_t offset, std::uint64_t size_
   if (status.ok()) {
     watch_->Changed(member_, epoch, "a trim");
     watch_->Applied(member_, generation);
+    watch_->CheckSealed(member_, generation, Snapshots());
     watch_->Trimmed(member_, offset / kModelBlockBytes, size_bytes / kModelBlockBytes, began);
   }
   co_return status;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "blockstore/replica/replica_port.h"
+#include "blockstore/replica/replica_store.h"
 #include "tests/sim/group_watch.h"
 
 namespace keelson::sim {
@@ -97,9 +98,13 @@ class ForwardPort : public replica::ReplicaPort {
 // At the member's side.
 class WatchPort final : public ForwardPort {
  public:
-  WatchPort(World* world, GroupWatch* watch, pool::ReplicaId member,
+  WatchPort(World* world, GroupWatch* watch, replica::ReplicaStore* store, pool::ReplicaId member,
             std::unique_ptr<ReplicaPort> port)
-      : ForwardPort(std::move(port)), world_(world), watch_(watch), member_(member) {}
+      : ForwardPort(std::move(port)),
+        world_(world),
+        watch_(watch),
+        store_(store),
+        member_(member) {}
 
   io::Task<absl::StatusOr<replica::PrepareAnswer>> Prepare(pool::Epoch epoch,
                                                            std::int64_t deadline_ns) override;
@@ -119,8 +124,11 @@ class WatchPort final : public ForwardPort {
                                         std::int64_t deadline_ns) override;
 
  private:
-  World* world_;       // outlives every port
-  GroupWatch* watch_;  // outlives every port
+  std::vector<pool::SnapshotId> Snapshots() const;
+
+  World* world_;                  // outlives every port
+  GroupWatch* watch_;             // outlives every port
+  replica::ReplicaStore* store_;  // of the member; the port is closed before it
   pool::ReplicaId member_;
   pool::Epoch epoch_;  // of the session
   std::map<std::pair<pool::SnapshotId, std::uint32_t>, pool::Generation> copying_;
