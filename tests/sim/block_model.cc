@@ -65,6 +65,21 @@ bool Versions::Matches(Version version, std::uint64_t block, std::size_t sector,
   return std::memcmp(words.data(), bytes.data(), kModelSectorBytes) == 0;
 }
 
+std::optional<Version> Versions::Shown(std::uint64_t block, std::span<const std::byte> bytes) {
+  if (bytes.empty()) return kZeroes;
+  std::array<Version, kSectorsPerBlock> sectors{};
+  for (std::size_t i = 0; i < kSectorsPerBlock; ++i) {
+    const auto sector = bytes.subspan(i * kModelSectorBytes, kModelSectorBytes);
+    std::uint64_t first = 0;
+    std::memcpy(&first, sector.data(), sizeof(first));
+    sectors[i] = static_cast<Version>(first);
+    if (sectors[i] >= tags_.size() || !Matches(sectors[i], block, i, sector)) return std::nullopt;
+  }
+  const bool whole = std::all_of(sectors.begin(), sectors.end(),
+                                 [&](Version version) { return version == sectors[0]; });
+  return whole ? sectors[0] : NewMix(sectors);
+}
+
 std::string Versions::Describe(std::span<const std::byte> sector) const {
   if (AllZero(sector)) return "zeroes";
   std::uint64_t words[3];

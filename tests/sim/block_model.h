@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -43,6 +44,9 @@ class Versions {
   // True when `bytes` is sector `sector` of `block` as `version` wrote it.
   bool Matches(Version version, std::uint64_t block, std::size_t sector,
                std::span<const std::byte> bytes) const;
+  // The version that a block shows, a mix when it is torn; kZeroes for no bytes. Nothing: no write
+  // of this run made a sector of it.
+  std::optional<Version> Shown(std::uint64_t block, std::span<const std::byte> bytes);
   // What a sector that should not be there is, for a message.
   std::string Describe(std::span<const std::byte> sector) const;
 

@@ -55,6 +55,8 @@ void GroupHarness::Control() {
       StartClose(attachment.get());
     }
   }
+  // Nothing can be attached, and mostly the operator knows.
+  if (force_.stage == Force::Stage::kLost && late_chance_.Chance(0.9)) return;
   Attachment* const current = Current();
   const bool served = current != nullptr && current->engine->health().ok();
   if (served && random.Chance(0.05)) RememberMembers(*current);
@@ -78,8 +80,7 @@ void GroupHarness::Control() {
   StartAttach(running[random.Below(running.size())], nullptr);
 }
 
-void GroupHarness::StartAttach(GroupNode* node, const Attachment* resumed) {
-  Random& random = world_.random();
+GroupHarness::Attachment* GroupHarness::NewAttachment(GroupNode* node, const Attachment* resumed) {
   attachments_.push_back(std::make_unique<Attachment>());
   Attachment* const attachment = attachments_.back().get();
   attachment->node = node;
@@ -92,10 +93,17 @@ void GroupHarness::StartAttach(GroupNode* node, const Attachment* resumed) {
     attachment->epoch.attachment = next_attachment_++;
   }
   attachment->epoch.engine = pool::EngineId(world_.MakeId());
+  return attachment;
+}
+
+void GroupHarness::StartAttach(GroupNode* node, const Attachment* resumed) {
+  Attachment* const attachment = NewAttachment(node, resumed);
   engine::SegmentHint hint;
   hint.volume = volume_id_;
   hint.members = record_;
-  if (plan_.Has("old_hint") && !membership_open_ && random.Chance(0.3)) {
+  if (force_.hint_names_all) {
+    hint.members.insert(hint.members.end(), force_.before.begin(), force_.before.end());
+  } else if (plan_.Has("old_hint") && !membership_open_ && world_.random().Chance(0.3)) {
     if (!(record_before_ == record_)) SIM_PROBE("group: an attachment was given an old hint");
     hint.members = record_before_;
   }
@@ -137,6 +145,12 @@ void GroupHarness::AttachEnded(Attachment* attachment,
     return Fail(absl::StrCat("quorum-intersects: ", EpochName(attachment->epoch),
                              " serves, but none of its configurations is in force"));
   }
+  const replica::Configuration* const first = watch_.Find({attachment->epoch, 1});
+  if (first == nullptr) return Fail("quorum-intersects: it serves without a first configuration");
+  if (first->forced < force_.epoch) {
+    return Fail(absl::StrCat("one-history: ", EpochName(attachment->epoch),
+                             " serves from copies that an operator left behind"));
+  }
   if (attachment->epoch < served_) {
     SIM_PROBE("group: an attachment completed after a newer one");
     return;
@@ -145,10 +159,15 @@ void GroupHarness::AttachEnded(Attachment* attachment,
   const pool::Epoch served_before = std::exchange(served_, attachment->epoch);
   served_at_ = watch_.Tick();
   current_ = attachment;
-  CheckLoss(*attachment, served_before);
-  CutAllAgain();
   const std::uint64_t blocks = attachment->engine->size_bytes() / kModelBlockBytes;
-  if (blocks != volume_.size_blocks() && blocks != pending_size_blocks_) {
+  const bool forced = first->forced != force_.epoch;
+  if (forced) {
+    TakeForcedHistory(*attachment, *first, served_before);
+  } else {
+    CheckLoss(*attachment, watch_.BaseOf(attachment->epoch), served_before);
+  }
+  CutAllAgain();
+  if (!forced && blocks != volume_.size_blocks() && blocks != pending_size_blocks_) {
     Fail(absl::StrCat("the volume has ", blocks, " blocks after an attach, not ",
                       volume_.size_blocks(), " nor ", pending_size_blocks_));
   }
@@ -173,9 +192,10 @@ void GroupHarness::CheckNobodyElseReads(const Attachment& attachment) {
 // Whether un-flushed writes may be gone: every InSync member of the first configuration is another
 // incarnation than was known when an engine last served. Attachments that came to a configuration
 // and not to serving lie between.
-void GroupHarness::CheckLoss(const Attachment& attachment, const pool::Epoch& served_before) {
+void GroupHarness::CheckLoss(const Attachment& attachment,
+                             std::optional<replica::Configuration> base,
+                             const pool::Epoch& served_before) {
   const replica::Configuration* const first = watch_.Find({attachment.epoch, 1});
-  std::optional<replica::Configuration> base = watch_.BaseOf(attachment.epoch);
   while (base.has_value() && served_before < base->version.epoch) {
     const std::optional<replica::Configuration> earlier = watch_.BaseOf(base->version.epoch);
     if (!earlier.has_value()) break;

@@ -22,9 +22,11 @@ constexpr int kLossesMax = 3;  // one for each machine whose attach lay across i
 void GroupHarness::Converge() {
   Tell("all heals");
   HealEverything();
+  if (force_.stage == Force::Stage::kLost && !FinishForce()) return;
+  ReturnLost();
   const auto nodes_run = [this] {
     return std::all_of(nodes_.begin(), nodes_.end(), [this](const auto& node) {
-      return node->Healthy() && !Paused(node->process());
+      return Lost(node.get()) || (node->Healthy() && !Paused(node->process()));
     });
   };
   if (!AdvanceUntil(nodes_run, kQuietLimitNs)) {
@@ -51,6 +53,7 @@ void GroupHarness::Converge() {
   do {
     if (!AttachForGood() || !ReplaceLostMembers() || !WaitForFullStrength()) return;
   } while (!current_->engine->health().ok() && ++losses < kLossesMax);
+  if (knobs_.forces && (!CheckForceIsRefused() || !CheckLeftBehind())) return;
   if (!FinalIo() || !FinalScrub()) return;
   Attachment* const last = current_;
   for (const auto& attachment : attachments_) {
@@ -274,6 +277,7 @@ bool GroupHarness::FinalScrub() {
 
 void GroupHarness::CheckPools() {
   for (const auto& node : nodes_) {
+    if (Lost(node.get())) continue;
     for (GroupNode::PoolSlot& slot : node->pools()) {
       if (slot.id == lost_pool_) continue;  // a record in it is damaged
       const bool waited = world_.RunTask(slot.store->WaitForCleanup());

@@ -14,7 +14,8 @@ constexpr std::int64_t kMs = 1'000'000;
 
 }  // namespace
 
-GroupHarness::Knobs GroupHarness::DrawKnobs(Random* random, Random* chance, const FaultPlan& plan) {
+GroupHarness::Knobs GroupHarness::DrawKnobs(Random* random, Random* chance, Random* late,
+                                            const FaultPlan& plan) {
   Knobs knobs;
   const std::uint64_t dice = random->Below(20);
   knobs.copies = dice < 2 ? 1 : dice < 8 ? 2 : dice < 16 ? 3 : dice < 18 ? 4 : 5;
@@ -36,14 +37,19 @@ GroupHarness::Knobs GroupHarness::DrawKnobs(Random* random, Random* chance, cons
   if (chance->Chance(0.25)) knobs.volume_blocks = 1024 * chance->Between(3, 20);
   knobs.moves = chance->Chance(0.35);
   knobs.cuts_again = chance->Chance(0.35);
+  // Of a disk that lies, rots or is exchanged the model could not say what its copy has.
+  const bool odd_disk = plan.Has("lying_flush") || plan.Has("rot") || plan.Has("reformat");
+  knobs.forces = knobs.copies > 1 && !odd_disk && late->Chance(0.12);
+  if (knobs.forces) knobs.membership = true;
   return knobs;
 }
 
 GroupHarness::GroupHarness(std::uint64_t seed, const std::vector<FaultClass>& faults)
     : world_(seed),
       chance_(~seed),
+      late_chance_(Mix(seed)),
       plan_(FaultPlan::Draw(faults, &world_.random())),
-      knobs_(DrawKnobs(&world_.random(), &chance_, plan_)),
+      knobs_(DrawKnobs(&world_.random(), &chance_, &late_chance_, plan_)),
       volume_(knobs_.volume_blocks),
       watch_(&world_, &volume_.versions()),
       volume_id_(world_.MakeId()) {
@@ -133,11 +139,17 @@ std::string GroupHarness::Run() {
   }
   BeginTrouble();
   const std::int64_t end_ns = world_.now_ns() + knobs_.duration_ns;
+  if (knobs_.forces) {
+    force_.stage = Force::Stage::kWill;
+    const auto part = static_cast<std::int64_t>(late_chance_.Between(10, 80));
+    force_.at_ns = world_.now_ns() + knobs_.duration_ns / 100 * part;
+  }
   while (world_.now_ns() < end_ns && !Failed()) {
     Act();
     Advance(static_cast<std::int64_t>(
         world_.random().Below(static_cast<std::uint64_t>(knobs_.pace_ns_max))));
     KeepNodes();
+    ControlForce();
     Control();
   }
   if (!Failed()) Converge();

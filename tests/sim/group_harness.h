@@ -12,6 +12,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -51,6 +53,7 @@ class GroupHarness {
     bool trims = false, snapshots = false, membership = false, grows = false;
     bool moves = false;       // a volume is attached elsewhere while its engine is cut off
     bool cuts_again = false;  // all lose power, and again when it has just been attached
+    bool forces = false;      // a majority is lost, and an operator goes on from one copy
     FaultMix disk;
   };
 
@@ -66,6 +69,18 @@ class GroupHarness {
     bool changing = false;
     std::uint64_t errors_since = 0;  // every call that began later fails; 0: it serves
     absl::Status end;                // of Attach when it failed, or of Close
+  };
+
+  // R14: so much is lost that nothing can be attached, and an operator goes on from one copy.
+  struct Force {
+    enum class Stage { kNever, kWill, kLost, kForced };
+    Stage stage = Stage::kNever;
+    std::int64_t at_ns = 0;               // the loss
+    replica::Member named;                // what is to be gone on from
+    std::vector<replica::Member> before;  // the members, with it, of the history that ends
+    std::set<const GroupNode*> lost;      // down until they return, which some never do
+    pool::Epoch epoch;                    // under which it was done
+    bool hint_names_all = false;          // attachments are told of those left behind, too
   };
 
   enum class IoKind { kRead, kWrite, kTrim, kFlush };
@@ -109,7 +124,7 @@ class GroupHarness {
   };
 
   // group_harness.cc: the course of a run
-  static Knobs DrawKnobs(Random* random, Random* chance, const FaultPlan& plan);
+  static Knobs DrawKnobs(Random* random, Random* chance, Random* late, const FaultPlan& plan);
   void Act();
   void Advance(std::int64_t duration_ns);
   // Advances until `condition`; false when it did not come within `limit_ns`.
@@ -137,12 +152,14 @@ class GroupHarness {
   // group_control.cc: who attaches where, with which hint
   void Control();
   void StartAttach(GroupNode* node, const Attachment* resumed);
+  Attachment* NewAttachment(GroupNode* node, const Attachment* resumed);
   static io::internal::Detached RunAttach(GroupHarness* harness, Attachment* attachment,
                                           engine::SegmentHint hint);
   void AttachEnded(Attachment* attachment,
                    absl::StatusOr<std::unique_ptr<engine::SegmentEngine>> result);
   void CheckNobodyElseReads(const Attachment& attachment);
-  void CheckLoss(const Attachment& attachment, const pool::Epoch& served_before);
+  void CheckLoss(const Attachment& attachment, std::optional<replica::Configuration> base,
+                 const pool::Epoch& served_before);
   void RememberMembers(const Attachment& attachment);
   void StartClose(Attachment* attachment);
   static io::internal::Detached RunClose(GroupHarness* harness, Attachment* attachment);
@@ -150,6 +167,25 @@ class GroupHarness {
   Attachment* RandomServing();
   std::size_t AttachingCount() const;
   std::vector<GroupNode*> NodesThatRun();
+
+  // group_force.cc: R14
+  bool Lost(const GroupNode* node) const { return force_.lost.contains(node); }
+  void ControlForce();
+  void LoseMajority();
+  std::vector<GroupNode*> ChooseLost(const replica::Configuration& now);
+  void StartForce(GroupNode* node, const replica::Member& named);
+  // The first engine that serves in the history that begins with a forced configuration.
+  void TakeForcedHistory(const Attachment& attachment, const replica::Configuration& first,
+                         const pool::Epoch& served_before);
+  void TakeContents(const Attachment& attachment, const replica::Configuration& first,
+                    const replica::Configuration* before, const pool::Epoch& served_before);
+  void TakeSnapshots(const replica::Configuration& first, const CopyView& copy, bool complete);
+  void Return(GroupNode* node);
+  bool FinishForce();
+  void ReturnLost();
+  bool CheckForceIsRefused();
+  bool CheckLeftBehind();
+  bool AttachFromLeftBehind(const std::vector<GroupNode*>& behind);
 
   // group_io.cc
   void StartRandomIo(Attachment* attachment);
@@ -213,8 +249,10 @@ class GroupHarness {
   void CheckPools();
 
   World world_;
-  // What was thought of later draws from here: the runs of seeds without it stay what they were.
+  // What was thought of later draws from here, and what still later from the next: the runs of
+  // seeds without it stay what they were.
   Random chance_;
+  Random late_chance_;
   FaultPlan plan_;
   Knobs knobs_;
   engine::SegmentOptions options_;
@@ -224,8 +262,9 @@ class GroupHarness {
   std::vector<std::unique_ptr<GroupNode>> nodes_;
   GroupNode* liar_ = nullptr;  // its disk lies about flushes, or rots
   bool liar_lost_ = false;     // what it had said was flushed
-  bool calm_ = false;          // the faults are over
-  bool struck_ = false;        // a fault, or a second engine, has been there
+  Force force_;
+  bool calm_ = false;    // the faults are over
+  bool struck_ = false;  // a fault, or a second engine, has been there
   bool reformatted_ = false;
   pool::PoolId lost_pool_;  // that was re-formatted, or whose record of the member is damaged
   std::size_t attachments_before_loss_ = 0;

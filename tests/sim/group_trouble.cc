@@ -36,6 +36,7 @@ void GroupHarness::Strike() {
   struck_ = true;
   Tell(absl::StrCat("fault: ", kind));
   GroupNode* const node = nodes_[random.Below(nodes_.size())].get();
+  if (Lost(node)) return;
   if (kind == "kill" || kind == "power_cut") {
     if (node->running() || kind == "power_cut") KillNode(node, kind == "power_cut");
   } else if (kind == "power_cut_all") {
@@ -107,8 +108,8 @@ void GroupHarness::LiarDies(bool power) {
 void GroupHarness::StartLater(GroupNode* node) {
   Random& random = world_.random();
   const std::int64_t delay_ns = random.Coin() ? Between(&random, 1, 40) : Between(&random, 40, 900);
-  Later(delay_ns, [node] {
-    if (!node->running()) node->Start();
+  Later(delay_ns, [this, node] {
+    if (!node->running() && !Lost(node)) node->Start();
   });
 }
 
@@ -295,7 +296,7 @@ void GroupHarness::HealEverything() {
       slot.disk->Heal();
       slot.meta->faults() = MetaFaults{};
     }
-    if (!node->running()) StartLater(node.get());
+    if (!node->running() && !Lost(node.get())) StartLater(node.get());
   }
 }
 

@@ -43,7 +43,9 @@ std::string GroupVolume::CheckRead(std::uint64_t first, std::span<const std::byt
 void GroupVolume::Attached(std::uint64_t horizon, bool flush_lied, std::uint64_t now) {
   const bool loss = horizon > lost_before_;
   if (loss) SIM_PROBE("group: un-flushed writes may have been lost everywhere");
-  contents_unknown_ = contents_unknown_ || (loss && flush_lied);
+  // What lay below the adopted blocks, if those were not flushed, nobody knows.
+  const bool adopted_lost = adopted_ > flushed_ && horizon > adopted_;
+  contents_unknown_ = contents_unknown_ || (loss && (flush_lied || adopted_lost));
   lost_before_ = std::max(lost_before_, horizon);
   for (auto& [block, history] : blocks_) {
     if (loss) {
@@ -52,6 +54,34 @@ void GroupVolume::Attached(std::uint64_t horizon, bool flush_lied, std::uint64_t
       history.Fence(now);
     }
   }
+}
+
+std::string GroupVolume::Take(const CopyView& copy, const pool::SnapshotId& layer,
+                              std::uint64_t size_blocks,
+                              std::map<std::uint64_t, RegisterHistory>* into) {
+  into->clear();
+  for (std::uint64_t block = 0; block < size_blocks; ++block) {
+    const std::optional<Version> shown = versions_.Shown(block, copy.Block(layer, block));
+    if (!shown.has_value()) return absl::StrCat("one-history: block ", block, " shows garbage");
+    if (*shown != kZeroes) into->emplace(block, RegisterHistory(*shown));
+  }
+  return "";
+}
+
+std::string GroupVolume::Adopt(const CopyView& copy, std::uint64_t size_blocks, std::uint64_t now) {
+  adopted_ = now;
+  return Take(copy, pool::SnapshotId(), size_blocks, &blocks_);
+}
+
+std::string GroupVolume::AdoptSnapshot(const CopyView& copy,
+                                       const replica::ConfiguredSnapshot& snapshot,
+                                       std::uint64_t now) {
+  GroupSnapshot& taken = snapshots_[snapshot.id];
+  taken.state = GroupSnapshot::State::kComplete;
+  taken.name = snapshot.name;
+  taken.began = taken.ended = now;
+  taken.size_blocks = snapshot.size_bytes / kModelBlockBytes;
+  return Take(copy, snapshot.id, taken.size_blocks, &taken.blocks);
 }
 
 void GroupVolume::Seal(const pool::SnapshotId& id, std::uint64_t now) {

@@ -9,7 +9,8 @@
 #include <span>
 #include <string>
 
-#include "blockstore/pool/ids.h"
+#include "blockstore/replica/configuration.h"
+#include "tests/sim/copy_view.h"
 #include "tests/sim/register_history.h"
 
 namespace keelson::sim {
@@ -50,6 +51,17 @@ class GroupVolume {
   // about its flushes; if it lost something, nothing can be said about contents from then on.
   void Attached(std::uint64_t horizon, bool flush_lied, std::uint64_t now);
 
+  // An operator went on from one copy that missed some of it (R14): what that copy shows, and
+  // nothing else, is the volume from now on.
+  std::string Adopt(const CopyView& copy, std::uint64_t size_blocks, std::uint64_t now);
+  // The same for what that copy has of a snapshot.
+  std::string AdoptSnapshot(const CopyView& copy, const replica::ConfiguredSnapshot& snapshot,
+                            std::uint64_t now);
+  // What lies behind its end is gone.
+  void Cut(std::uint64_t size_blocks) {
+    blocks_.erase(blocks_.lower_bound(size_blocks), blocks_.end());
+  }
+
   bool contents_unknown() const { return contents_unknown_; }
   // Nothing can be said about contents from now on.
   void ForgetContents() { contents_unknown_ = true; }
@@ -62,6 +74,8 @@ class GroupVolume {
 
  private:
   RegisterHistory& Block(std::uint64_t block) { return blocks_[block]; }
+  std::string Take(const CopyView& copy, const pool::SnapshotId& layer, std::uint64_t size_blocks,
+                   std::map<std::uint64_t, RegisterHistory>* into);
 
   std::uint64_t size_blocks_;
   Versions versions_;
@@ -69,6 +83,7 @@ class GroupVolume {
   std::map<pool::SnapshotId, GroupSnapshot> snapshots_;
   std::uint64_t flushed_ = 0;
   std::uint64_t lost_before_ = 0;  // the last horizon
+  std::uint64_t adopted_ = 0;      // when a copy was adopted, flushed or not
   bool contents_unknown_ = false;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "tests/sim/probe.h"
@@ -86,11 +87,22 @@ void GroupWatch::Prepared(const pool::ReplicaId& member, const pool::Epoch& epoc
     Violate("quorum-intersects",
             absl::StrCat("member ", Short(member), " forgot a configuration it had accepted"));
   }
+  if (answer.configuration.has_value() && answer.configuration->quarantined()) {
+    pool::Epoch& by = succeeded_[member];  // its acceptance may have been told to nobody
+    by = std::max(by, answer.configuration->succeeded_by);
+  }
+  const auto succeeded = succeeded_.find(member);
+  if (succeeded != succeeded_.end() && answer.configuration.has_value() &&
+      answer.configuration->succeeded_by < succeeded->second) {
+    Violate("one-history",
+            absl::StrCat("member ", Short(member), " forgot that it had been succeeded"));
+  }
 }
 
 void GroupWatch::Answered(const pool::ReplicaId& member, const pool::Epoch& epoch,
-                          const replica::PrepareAnswer& answer) {
+                          const replica::PrepareAnswer& answer, const replica::ReplicaPort* port) {
   answers_[epoch][member] = answer;
+  ports_[epoch][member] = port;
   traces_[member].opened_with = {epoch, 0};
   const auto known = before_last_.find(epoch);
   if (known != before_last_.end()) traces_[member].opened_with = known->second;
@@ -115,6 +127,7 @@ void GroupWatch::Proposed(const Configuration& configuration) {
 }
 
 void GroupWatch::Accepted(const pool::ReplicaId& member, const Configuration& configuration) {
+  if (!TakesPart(member, configuration)) return;
   replica::ConfigurationVersion& highest = highest_[member];
   if (configuration.version < highest) return;  // answered, and without effect
   highest = configuration.version;
@@ -158,7 +171,8 @@ std::optional<Configuration> GroupWatch::BaseOf(const pool::Epoch& epoch) const 
   if (found == answers_.end()) return base;
   for (const auto& [member, answer] : found->second) {
     if (!answer.configuration.has_value() || answer.configuration->version.epoch >= epoch) continue;
-    if (!base.has_value() || base->version < answer.configuration->version) {
+    const auto rank = [](const Configuration& one) { return std::tie(one.forced, one.version); };
+    if (!base.has_value() || rank(*base) < rank(*answer.configuration)) {
       base = answer.configuration;
     }
   }
@@ -167,7 +181,7 @@ std::optional<Configuration> GroupWatch::BaseOf(const pool::Epoch& epoch) const 
 
 // R1: what the first configuration of an attachment makes of the answers it is built on.
 void GroupWatch::CheckFirstOfEpoch(const Configuration& first) {
-  if (first.was_forced()) return;
+  if (first.forced == first.version.epoch) return CheckForced(first);
   const std::optional<Configuration> base = BaseOf(first.version.epoch);
   if (!base.has_value()) {
     return Violate("quorum-intersects", "an attachment without an answer to build on");
@@ -176,7 +190,7 @@ void GroupWatch::CheckFirstOfEpoch(const Configuration& first) {
   const auto& answers = answers_[first.version.epoch];
   const auto voted = [&](const Member& voter) {
     const auto answer = answers.find(voter.replica);
-    return answer != answers.end() && answer->second.configuration.has_value();
+    return answer != answers.end() && HasVote(voter.replica, answer->second, *base);
   };
   if (!MajorityVoted(*base, voted)) {
     Violate("quorum-intersects",
@@ -224,7 +238,7 @@ void GroupWatch::CheckRestarted(const Configuration& first, const Configuration&
 }
 
 void GroupWatch::CheckOneChange(const Configuration& before, const Configuration& after) {
-  if (after.was_forced()) return;
+  if (after.forced != before.forced) return;  // CheckForced
   const auto missing = [](const Configuration& in, const Configuration& of) {
     return std::count_if(of.members.begin(), of.members.end(), [&in](const Member& member) {
       return !member.witness && FindReplica(in, member.replica) == nullptr;
@@ -241,6 +255,10 @@ void GroupWatch::Changed(const pool::ReplicaId& member, const pool::Epoch& epoch
   if (IsWitness(member)) {
     Violate("witness-has-no-data",
             absl::StrCat(std::string(what), " was done at witness ", Short(member)));
+  }
+  if (IsSucceeded(member)) {
+    Violate("one-history", absl::StrCat(std::string(what), " was done at ", Short(member),
+                                        ", which an operator left behind"));
   }
   const Promise& promise = promises_[member];
   if (epoch < promise.epoch && world_->now_ns() > promise.at_ns) {

@@ -92,13 +92,25 @@ class GroupWatch {
   // --- From the engines ---
   // The member's answer has reached the engine of `epoch`.
   void Answered(const pool::ReplicaId& member, const pool::Epoch& epoch,
-                const replica::PrepareAnswer& answer);
+                const replica::PrepareAnswer& answer, const replica::ReplicaPort* port);
   // An engine is about to send it to a member.
   void Proposed(const replica::Configuration& configuration);
   // Told of each configuration as it comes into force.
   using InForceObserver = std::function<void(const replica::Configuration&)>;
   void set_in_force_observer(InForceObserver observer) { on_in_force_ = std::move(observer); }
 
+  // --- Force, R14 (group_watch_force.cc) ---
+  // An operator asks the engine of `epoch` to go on from this replica alone.
+  void ForceAsked(const pool::Epoch& epoch, const pool::ReplicaId& named) {
+    forces_[epoch] = named;
+  }
+  // The highest configuration in force of the histories before this one.
+  const replica::Configuration* InForceBefore(const pool::Epoch& forced) const;
+  // The member has been told that an operator went on without it.
+  bool IsSucceeded(const pool::ReplicaId& member) const { return succeeded_.contains(member); }
+  // The engine's side of the port that answered is gone.
+  void PortGone(const pool::ReplicaId& member, const pool::Epoch& epoch,
+                const replica::ReplicaPort* port);
 
   // --- From the client ---
   // A write (kZeroes: a trim) of blocks first .. first + count - 1 that began at `began` was
@@ -170,6 +182,12 @@ class GroupWatch {
     std::map<std::uint64_t, std::pair<Version, std::uint64_t>> newest;
   };
 
+  // False: the member only learns from it that it was left behind.
+  bool TakesPart(const pool::ReplicaId& member, const replica::Configuration& configuration);
+  void CheckForced(const replica::Configuration& first);
+  bool MajorityAnswers(const replica::Configuration& base, const pool::Epoch& epoch) const;
+  bool HasVote(const pool::ReplicaId& member, const replica::PrepareAnswer& answer,
+               const replica::Configuration& base) const;
   void CheckShape(const replica::Configuration& configuration);
   void CheckFirstOfEpoch(const replica::Configuration& first);
   void CheckRestarted(const replica::Configuration& first, const replica::Configuration& base);
@@ -205,6 +223,9 @@ class GroupWatch {
   std::map<const std::byte*, std::int64_t> arrived_ns_;
   std::map<Version, pool::Generation> generations_;  // of writes
   std::vector<Refusal> refusals_;
+  std::map<pool::Epoch, pool::ReplicaId> forces_;
+  std::map<pool::Epoch, std::map<pool::ReplicaId, const replica::ReplicaPort*>> ports_;
+  std::map<pool::ReplicaId, pool::Epoch> succeeded_;
   std::set<pool::Uuid> lost_;  // incarnations
   std::set<pool::ReplicaId> witnesses_;
   InForceObserver on_in_force_;

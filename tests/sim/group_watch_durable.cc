@@ -266,7 +266,7 @@ void GroupWatch::Flushed(const pool::Epoch& epoch, std::int64_t began_ns) {
 }
 
 void GroupWatch::CheckNext(const Configuration& before, const Configuration& after) {
-  if (after.was_forced()) return;
+  if (after.forced != before.forced) return;  // CheckForced
   if (!SameReplicas(before.members, after.members) &&
       !SameReplicas(before.members, after.predecessor)) {
     Violate("one-change",

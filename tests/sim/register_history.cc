@@ -12,8 +12,9 @@
 
 namespace keelson::sim {
 
-RegisterHistory::RegisterHistory() {
+RegisterHistory::RegisterHistory(Version version) {
   entries_.push_back({});
+  entries_.front().version = version;
   entries_.front().latest = 0;
   entries_.front().certain = true;
 }

@@ -27,7 +27,9 @@ class RegisterHistory {
   static constexpr Tick kNever = UINT64_MAX;
 
   // Never written: zeroes since the beginning of time.
-  RegisterHistory();
+  RegisterHistory() : RegisterHistory(kZeroes) {}
+  // It shows `version`, of a write or of a torn mix, and nothing else is known.
+  explicit RegisterHistory(Version version);
 
   // Write `op` begins; kZeroes for a trim.
   void Begin(std::uint64_t op, Version version, Tick now);

@@ -79,6 +79,31 @@ TEST(RegisterHistoryTest, LosesOnlyWhatNoFlushCovered) {
   EXPECT_NE(other.Read(7, 12, 13), "") << "older than a flushed write";
 }
 
+TEST(RegisterHistoryTest, OneThatWasAdoptedShowsThatAndWhatIsWrittenLater) {
+  RegisterHistory block(7);
+  EXPECT_EQ(block.Read(7, 1, 2), "");
+  EXPECT_NE(RegisterHistory(7).Read(kZeroes, 1, 2), "");
+  block.Begin(1, 8, 3);
+  EXPECT_EQ(block.Acknowledge(1, 4), "");
+  EXPECT_NE(block.Read(7, 5, 6), "") << "older than what was acknowledged";
+}
+
+TEST(RegisterHistoryTest, ABlockTellsWhichWriteMadeIt) {
+  Versions versions;
+  const Version first = versions.New(1), second = versions.New(1);
+  std::vector<std::byte> bytes(kModelBlockBytes), other(kModelBlockBytes);
+  versions.Fill(first, 5, bytes);
+  EXPECT_EQ(versions.Shown(5, bytes), first);
+  EXPECT_EQ(versions.Shown(6, bytes), std::nullopt) << "it was written elsewhere";
+  EXPECT_EQ(versions.Shown(5, {}), kZeroes);
+  versions.Fill(second, 5, other);
+  std::copy_n(other.begin(), kModelSectorBytes, bytes.begin());
+  const auto torn = versions.Shown(5, bytes);
+  ASSERT_TRUE(torn.has_value());
+  EXPECT_EQ(versions.Sector(*torn, 0), second);
+  EXPECT_EQ(versions.Sector(*torn, 1), first);
+}
+
 TEST(RegisterHistoryTest, LosesNothingTwiceThatWasReadInBetween) {
   RegisterHistory block;
   block.Begin(1, 11, 1);

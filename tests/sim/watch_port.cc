@@ -127,7 +127,7 @@ io::Task<absl::StatusOr<replica::PrepareAnswer>> EngineSidePort::Prepare(pool::E
                                                                          std::int64_t deadline_ns) {
   epoch_ = epoch;
   absl::StatusOr<replica::PrepareAnswer> answer = co_await port_->Prepare(epoch, deadline_ns);
-  if (answer.ok()) watch_->Answered(member_, epoch, *answer);
+  if (answer.ok()) watch_->Answered(member_, epoch, *answer, this);
   recorded_ = answer.ok() && answer->configuration.has_value();
   co_return answer;
 }

@@ -143,6 +143,7 @@ class EngineSidePort final : public ForwardPort {
   EngineSidePort(World* world, GroupWatch* watch, pool::ReplicaId member,
                  std::unique_ptr<ReplicaPort> port)
       : ForwardPort(std::move(port)), world_(world), watch_(watch), member_(member) {}
+  ~EngineSidePort() override { watch_->PortGone(member_, epoch_, this); }
 
   io::Task<absl::StatusOr<replica::PrepareAnswer>> Prepare(pool::Epoch epoch,
                                                            std::int64_t deadline_ns) override;
