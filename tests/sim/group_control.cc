@@ -113,6 +113,7 @@ void GroupHarness::StartAttach(GroupNode* node, const Attachment* resumed) {
 
 io::internal::Detached GroupHarness::RunAttach(GroupHarness* harness, Attachment* attachment,
                                                engine::SegmentHint hint) {
+  harness->watch_.Attaching(attachment->epoch, hint.members, harness->options_.grace_ns);
   // The process has its own turns.
   auto turn = attachment->process->Yield();
   co_await turn;

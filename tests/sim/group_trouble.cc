@@ -187,12 +187,15 @@ void GroupHarness::TroubleDisk(const std::string& kind) {
     for (const auto& node : nodes_) troubled.push_back(node.get());
   }
   const std::uint64_t dice = random.Below(4);
+  // All refuse the same write, and not one after the other.
+  const bool at_once = troubled.size() > 1 && late_chance_.Coin();
   for (GroupNode* node : troubled) {
     for (GroupNode::PoolSlot& slot : node->pools()) {
       FaultMix& disk = slot.disk->faults();
       // What has a place on the disk can be overwritten, and no more.
-      if (kind == "full_disk")
-        disk.backing_blocks_max = slot.disk->backed_count() + random.Below(64);
+      if (kind == "full_disk") {
+        disk.backing_blocks_max = slot.disk->backed_count() + random.Below(at_once ? 6 : 64);
+      }
       if (kind == "slow_disk") disk.stall = slot.meta->faults().stall = 0.2;
       if (kind == "slow_disk") disk.stall_ns = Between(&random, 20, 300);
       if (kind != "disk_error") continue;

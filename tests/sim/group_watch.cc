@@ -103,6 +103,8 @@ void GroupWatch::Answered(const pool::ReplicaId& member, const pool::Epoch& epoc
                           const replica::PrepareAnswer& answer, const replica::ReplicaPort* port) {
   answers_[epoch][member] = answer;
   ports_[epoch][member] = port;
+  // A promise without a record is not sure to last.
+  if (answer.configuration.has_value()) answered_ns_[epoch].emplace(member, world_->now_ns());
   traces_[member].opened_with = {epoch, 0};
   const auto known = before_last_.find(epoch);
   if (known != before_last_.end()) traces_[member].opened_with = known->second;
@@ -203,6 +205,7 @@ void GroupWatch::CheckFirstOfEpoch(const Configuration& first) {
                          replica::ToString(*now)));
   }
   CheckRestarted(first, *base);
+  CheckGrace(first, *base);
 }
 
 // R3: who may still be InSync.
@@ -229,9 +232,14 @@ void GroupWatch::CheckRestarted(const Configuration& first, const Configuration&
   for (const Member& member : first.members) {
     const Member* const old = FindReplica(base, member.replica);
     if (member.state != MemberState::kInSync) continue;
-    if (old == nullptr || old->state != MemberState::kInSync || !answers.contains(old->replica)) {
+    const auto answer = answers.find(member.replica);
+    if (old == nullptr || old->state != MemberState::kInSync || answer == answers.end()) {
       Violate("restarted-is-not-trusted",
               absl::StrCat("an attachment calls a member InSync that was not, or did not answer: ",
+                           replica::ToString(first)));
+    } else if (!answer->second.configuration.has_value()) {
+      Violate("quorum-intersects",
+              absl::StrCat("an attachment calls a member InSync that has no readable record: ",
                            replica::ToString(first)));
     }
   }

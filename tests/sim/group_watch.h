@@ -90,6 +90,11 @@ class GroupWatch {
   void Flushed(const pool::Epoch& epoch, std::int64_t began_ns);
 
   // --- From the engines ---
+  // An attachment begins, with this hint.
+  void Attaching(const pool::Epoch& epoch, const std::vector<replica::Member>& hint,
+                 std::int64_t grace_ns) {
+    hints_[epoch] = {hint, grace_ns};
+  }
   // The member's answer has reached the engine of `epoch`.
   void Answered(const pool::ReplicaId& member, const pool::Epoch& epoch,
                 const replica::PrepareAnswer& answer, const replica::ReplicaPort* port);
@@ -195,6 +200,7 @@ class GroupWatch {
   void CheckNext(const replica::Configuration& before, const replica::Configuration& after);
   void CheckNextMember(const replica::Configuration& before, const replica::Member& old,
                        const replica::Member& now);
+  void CheckGrace(const replica::Configuration& first, const replica::Configuration& base);
   // When the member promised something higher; never: the end of time.
   std::int64_t LeftAt(const pool::ReplicaId& member, const pool::Epoch& epoch) const;
   bool MadeEqual(const Refusal& refusal) const;
@@ -211,6 +217,8 @@ class GroupWatch {
   std::map<pool::ReplicaId, replica::ConfigurationVersion> highest_;
   std::map<replica::ConfigurationVersion, Record> records_;
   std::map<pool::Epoch, std::map<pool::ReplicaId, replica::PrepareAnswer>> answers_;
+  std::map<pool::Epoch, std::map<pool::ReplicaId, std::int64_t>> answered_ns_;  // the first time
+  std::map<pool::Epoch, std::pair<std::vector<replica::Member>, std::int64_t>> hints_;
   std::set<replica::ConfigurationVersion> proposed_;
   // What the first configuration of an epoch was made from: later answers in it may name that one.
   std::map<pool::Epoch, replica::Configuration> bases_;

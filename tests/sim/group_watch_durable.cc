@@ -226,6 +226,36 @@ void GroupWatch::ReadAnswered(const std::byte* into, std::uint64_t first, std::u
                        "than a lease"));
 }
 
+// R9: not before the grace, unless everybody that was ever named has promised.
+void GroupWatch::CheckGrace(const Configuration& first, const Configuration& base) {
+  const pool::Epoch& epoch = first.version.epoch;
+  const auto& answered_ns = answered_ns_[epoch];
+  std::vector<Member> named = hints_[epoch].first;
+  for (const auto& [member, answer] : answers_[epoch]) {
+    if (!answer.configuration.has_value()) continue;
+    for (const auto* members : {&answer.configuration->members, &answer.configuration->predecessor,
+                                &answer.configuration->successors}) {
+      named.insert(named.end(), members->begin(), members->end());
+    }
+  }
+  const auto has_promised = [&](const Member& one) { return answered_ns.contains(one.replica); };
+  if (std::all_of(named.begin(), named.end(), has_promised)) return;
+  for (const auto* members : {&base.members, &base.predecessor}) {
+    std::vector<std::int64_t> votes;
+    for (const Member& member : *members) {
+      const auto found = answered_ns.find(member.replica);
+      if (found != answered_ns.end()) votes.push_back(found->second);
+    }
+    const std::size_t majority = members->size() / 2 + 1;
+    if (members->empty() || votes.size() < majority) continue;
+    std::sort(votes.begin(), votes.end());
+    if (world_->now_ns() >= votes[majority - 1] + hints_[epoch].second) continue;
+    Violate("reads-are-stable",
+            absl::StrCat(replica::ToString(first), " comes before the grace has passed, and not ",
+                         "everybody has promised its epoch"));
+  }
+}
+
 std::int64_t GroupWatch::MayReadUntil(const pool::Epoch& epoch, const Configuration& configuration,
                                       std::int64_t lease_ns) const {
   const auto beats = beats_.find(epoch);
