@@ -117,7 +117,6 @@ TEST(SeededBugsTest, EveryBugIsFound) {
   }
   const char* const text = std::getenv("KEELSON_BUG_SEEDS");
   const std::uint64_t seeds = text == nullptr ? 0 : std::strtoull(text, nullptr, 10);
-  if (seeds == 0) std::erase_if(*rows, [](const BugRow& row) { return row.seed == 0; });
   HuntOptions options;
   options.known_first = seeds == 0;
   options.seeds_max = seeds == 0 ? kSeedsWithoutSearch : seeds;
@@ -138,17 +137,6 @@ TEST(SeededBugsTest, EveryBugIsFound) {
   if (const char* const path = std::getenv("KEELSON_BUG_TABLE"); path != nullptr) {
     std::ofstream(path) << HeadOf(KEELSON_BUGS) << FormatBugTable(found);
   }
-}
-
-// They stay in the table, with seed 0, until a checker or a workload is good enough for them.
-TEST(SeededBugsTest, BugsThatNoSeedHasFoundYet) {
-  const auto rows = LoadBugTable(KEELSON_BUGS);
-  ASSERT_TRUE(rows.ok()) << rows.status();
-  std::string names;
-  for (const BugRow& row : *rows) {
-    if (row.seed == 0) names += " " + row.bug;
-  }
-  if (!names.empty()) GTEST_SKIP() << "not found yet:" << names;
 }
 
 }  // namespace
