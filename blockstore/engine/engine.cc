@@ -7,23 +7,8 @@
 #include "blockstore/engine/local_ports.h"
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
-#include "blockstore/replica/names.h"
 
 namespace keelson::engine {
-
-// Counts a request, so that Detach can wait for it.
-class Engine::InFlight {
- public:
-  explicit InFlight(Engine* engine) : engine_(engine) { ++engine_->requests_in_flight_; }
-  InFlight(const InFlight&) = delete;
-  InFlight& operator=(const InFlight&) = delete;
-  ~InFlight() {
-    if (--engine_->requests_in_flight_ == 0) engine_->drained_.WakeAll();
-  }
-
- private:
-  Engine* engine_;
-};
 
 Engine::Engine(io::Reactor* reactor, PortFactory* ports, AttachTarget target,
                absl::AnyInvocable<pool::Uuid()> make_id, EngineOptions options)
@@ -35,6 +20,8 @@ Engine::Engine(io::Reactor* reactor, PortFactory* ports, AttachTarget target,
       options_(options),
       make_id_(std::move(make_id)) {
   options_.segment.read_only = options_.read_only;
+  hold_timer_.owner = this;
+  hold_timer_.fire = [](io::TimerNode* timer) { static_cast<Engine*>(timer->owner)->EndHold(); };
 }
 
 Engine::~Engine() { KEEL_CHECK(detached_, "an engine is detached before it is destroyed"); }
@@ -265,65 +252,6 @@ io::Task<absl::StatusOr<std::vector<BlockRun>>> Engine::Status(std::uint64_t off
   co_return runs;
 }
 
-io::Task<absl::Status> Engine::SealAll(const replica::ConfiguredSnapshot& snapshot) {
-  const replica::ConfiguredSnapshot sealed = snapshot;
-  std::size_t held = 0;
-  absl::Status status;
-  while (held < segments_.size() && status.ok()) {
-    status = co_await segments_[held]->HoldWrites();
-    if (status.ok()) ++held;
-  }
-  for (std::size_t i = 0; i < segments_.size() && status.ok(); ++i) {
-    status = co_await segments_[i]->Seal(sealed);
-  }
-  for (std::size_t i = 0; i < held; ++i) segments_[i]->ReleaseWrites();
-  co_return status;
-}
-
-io::Task<absl::StatusOr<pool::SnapshotId>> Engine::Snapshot(std::string name,
-                                                            std::int64_t created_unix_ns) {
-  if (detaching_) co_return Detaching();
-  CO_RETURN_IF_ERROR(replica::CheckName("snapshot", name));
-  InFlight in_flight(this);
-  io::AsyncMutex::Guard guard = co_await snapshots_.Lock();
-  replica::ConfiguredSnapshot snapshot;
-  snapshot.id = pool::SnapshotId(make_id_());
-  snapshot.name = std::move(name);
-  snapshot.created_unix_ns = created_unix_ns;
-  // With one segment it is complete as soon as it is sealed.
-  snapshot.complete = segments_.size() == 1;
-  absl::Status status = co_await SealAll(snapshot);
-  for (std::size_t i = 0; i < segments_.size() && status.ok() && !snapshot.complete; ++i) {
-    status = co_await segments_[i]->CompleteSnapshot(snapshot.id);
-  }
-  if (status.ok()) co_return snapshot.id;
-  // Withdrawn where it came to be; what cannot be reached now is withdrawn by the next attach.
-  for (const auto& segment : segments_) {
-    absl::Status gone = co_await segment->DeleteSnapshot(snapshot.id);
-    if (!gone.ok() && !absl::IsNotFound(gone)) {
-      KEEL_LOG_WARN("event=snapshot_not_withdrawn volume={} reason=\"{}\"", name_,
-                    std::string(gone.message()));
-    }
-  }
-  co_return status;
-}
-
-io::Task<absl::Status> Engine::DeleteSnapshot(pool::SnapshotId id) {
-  InFlight in_flight(this);
-  io::AsyncMutex::Guard guard = co_await snapshots_.Lock();
-  std::size_t missing = 0;
-  for (const auto& segment : segments_) {
-    absl::Status deleted = co_await segment->DeleteSnapshot(id);
-    if (absl::IsNotFound(deleted)) {
-      ++missing;  // an earlier call got so far
-    } else if (!deleted.ok()) {
-      co_return deleted;
-    }
-  }
-  if (missing < segments_.size()) co_return absl::OkStatus();
-  co_return absl::NotFoundError(absl::StrCat("volume ", name_, " has no snapshot ", id.ToString()));
-}
-
 io::Task<absl::Status> Engine::SetMinInSync(std::uint32_t copies) {
   InFlight in_flight(this);
   for (const auto& segment : segments_) {
@@ -336,6 +264,10 @@ io::Task<absl::Status> Engine::AddSegments(std::vector<SegmentHint> hints) {
   InFlight in_flight(this);
   // A snapshot is of all segments or of none.
   io::AsyncMutex::Guard guard = co_await snapshots_.Lock();
+  if (hold_) {
+    co_return absl::UnavailableError(absl::StrCat(
+        "volume ", name_, ": writes are held for a snapshot; add segments when it has ended"));
+  }
   if (segment_bytes_ == UINT64_MAX || segments_.back()->size_bytes() != segment_bytes_) {
     co_return absl::FailedPreconditionError(absl::StrCat(
         "volume ", name_,
@@ -429,8 +361,13 @@ io::Task<void> Engine::CloseSegment(SegmentEngine* segment, absl::Status* status
   latch->Done();
 }
 
+void Engine::LetGo() {
+  EndHold();
+}
+
 io::Task<absl::Status> Engine::Detach() {
   detaching_ = true;
+  LetGo();
   // Each segment waits for its requests, for as long as it is worth.
   absl::Status status = co_await CloseAll();
   while (requests_in_flight_ > 0) co_await drained_.Wait();

@@ -8,7 +8,9 @@
 // it fail; only a new attach changes that.
 
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,6 +21,8 @@
 #include "blockstore/engine/block_device.h"
 #include "blockstore/engine/segment_engine.h"
 #include "blockstore/io/gate.h"
+#include "blockstore/io/reactor.h"
+#include "blockstore/io/sync.h"
 #include "blockstore/replica/replica_store.h"
 
 namespace keelson::engine {
@@ -57,6 +61,9 @@ class Engine final : public BlockDevice {
                                                                   pool::ReplicaId id,
                                                                   EngineOptions options);
   ~Engine() override;
+  // Ends what makes requests wait by intent (a hold of writes), so that clients can be
+  // waited for; for whoever is about to detach. Detach does it too.
+  void LetGo();
   // Waits for requests in flight, makes everything durable and clean where it can, and ends the
   // sessions.
   io::Task<absl::Status> Detach();
@@ -72,11 +79,26 @@ class Engine final : public BlockDevice {
                                                          std::uint64_t size_bytes,
                                                          std::size_t runs_max) override;
 
+  // --- engine_snapshots.cc ---
   // Holds new writes, waits for those in flight, seals every member, lets writes go on.
-  // ALREADY_EXISTS for the name of a snapshot that there is.
-  io::Task<absl::StatusOr<pool::SnapshotId>> Snapshot(std::string name,
-                                                      std::int64_t created_unix_ns);
+  // ALREADY_EXISTS for the name of a snapshot that there is. FAILED_PRECONDITION: writes are held.
+  //
+  // With `hold` it is cut under that hold, which stays, and the same name gives the same snapshot
+  // again. ABORTED, and nothing is cut: the hold is over or never was. A cut that fails ends it.
+  io::Task<absl::StatusOr<pool::SnapshotId>> Snapshot(
+      std::string name, std::int64_t created_unix_ns,
+      std::optional<pool::Uuid> hold = std::nullopt);
+  // For snapshots of several volumes at one point in time: new writes wait, and everything before
+  // is flushed, from when this completes OK until ReleaseWrites, or until `duration_ns` after the
+  // call, by itself; a cut that is under way then has ended first. What waits does not fail by it.
+  // Without effect for the id that holds them. An id is good once: ABORTED when its hold is over.
+  // FAILED_PRECONDITION: another hold. UNAVAILABLE: see SegmentEngine::HoldWrites.
+  io::Task<absl::Status> HoldWrites(pool::Uuid hold, std::int64_t duration_ns);
+  // Ends that hold, or sees to it that it never begins.
+  void ReleaseWrites(pool::Uuid hold);
+  // UNAVAILABLE while writes are held for another snapshot.
   io::Task<absl::Status> DeleteSnapshot(pool::SnapshotId id);
+  // --- engine.cc again ---
   // Of every segment; see SegmentEngine.
   io::Task<absl::Status> SetMinInSync(std::uint32_t copies);
   // Segments that follow the last one, which is full. Their replicas have been made; the volume has
@@ -113,6 +135,15 @@ class Engine final : public BlockDevice {
     std::unique_ptr<SegmentEngine> segment;
   };
   class InFlight;
+  // Writes held for a snapshot of several volumes.
+  struct WriteHold {
+    pool::Uuid id;
+    bool beginning = true;  // not every segment is held yet
+    bool cutting = false;   // a snapshot is being sealed: released after it
+    bool over = false;      // released, or its time is up, while it begins or a snapshot is sealed
+    std::string snapshot;   // cut under it last, and its id
+    pool::SnapshotId snapshot_id;
+  };
 
   Engine(io::Reactor* reactor, PortFactory* ports, AttachTarget target,
          absl::AnyInvocable<pool::Uuid()> make_id, EngineOptions options);
@@ -127,7 +158,18 @@ class Engine final : public BlockDevice {
   io::Task<void> CloseSegment(SegmentEngine* segment, absl::Status* status, io::Latch* latch);
   absl::Status CheckSegments() const;
   io::Task<absl::Status> CloseAll();
-  io::Task<absl::Status> SealAll(const replica::ConfiguredSnapshot& snapshot);
+
+  io::Task<absl::Status> HoldAll(std::int64_t limit_ns, std::size_t* held);
+  io::Task<absl::Status> SealAll(replica::ConfiguredSnapshot snapshot);
+  // Holds, seals, and releases.
+  io::Task<absl::Status> Cut(replica::ConfiguredSnapshot snapshot);
+  io::Task<absl::Status> CutUnderHold(replica::ConfiguredSnapshot snapshot);
+  // Removes it where it came to be.
+  io::Task<void> Withdraw(pool::SnapshotId id);
+  void EndHold();
+  void RememberEnded(pool::Uuid hold);
+  bool HasEnded(pool::Uuid hold) const;
+  absl::Status HoldIsOver() const;
 
   io::Reactor* reactor_;                      // outlives the engine
   PortFactory* ports_;                        // outlives the engine
@@ -140,12 +182,29 @@ class Engine final : public BlockDevice {
   std::vector<std::unique_ptr<SegmentEngine>> segments_;
   std::vector<bool> unflushed_;  // segments written since their last flush began
   io::AsyncMutex snapshots_;
+  std::optional<WriteHold> hold_;
+  io::TimerNode hold_timer_;
+  std::deque<pool::Uuid> ended_holds_;  // the last ones
   io::Gate gate_;
   bool detaching_ = false;
   bool detached_ = false;
   std::uint64_t requests_in_flight_ = 0;
   io::WaitList drained_;
   EngineCounters counters_;
+};
+
+// Counts a request, so that Detach can wait for it.
+class Engine::InFlight {
+ public:
+  explicit InFlight(Engine* engine) : engine_(engine) { ++engine_->requests_in_flight_; }
+  InFlight(const InFlight&) = delete;
+  InFlight& operator=(const InFlight&) = delete;
+  ~InFlight() {
+    if (--engine_->requests_in_flight_ == 0) engine_->drained_.WakeAll();
+  }
+
+ private:
+  Engine* engine_;
 };
 
 }  // namespace keelson::engine

@@ -260,6 +260,7 @@ io::Task<absl::Status> Segment::FlushMembers(bool* short_of_copies) {
       continue;
     }
     if (everyone) co_return absl::OkStatus();
+    if (short_of_copies != nullptr && hold_given_up_) co_return HoldGivenUp();
     if (short_of_copies != nullptr && !Degrading() && !EnoughInSync()) {
       *short_of_copies = true;
       co_return absl::UnavailableError("there are too few copies that have everything");

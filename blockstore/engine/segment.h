@@ -46,9 +46,9 @@ class Segment final : public SegmentEngine {
   io::Task<absl::StatusOr<std::vector<replica::DataRun>>> Map(std::uint64_t offset,
                                                               std::uint64_t size_bytes,
                                                               std::size_t runs_max) override;
-  io::Task<absl::Status> HoldWrites() override;
+  io::Task<absl::Status> HoldWrites(std::int64_t limit_ns) override;
   io::Task<absl::Status> Seal(replica::ConfiguredSnapshot snapshot) override;
-  void ReleaseWrites() override { barrier_.reset(); }
+  void ReleaseWrites() override;
   io::Task<absl::Status> CompleteSnapshot(pool::SnapshotId id) override;
   io::Task<absl::Status> DeleteSnapshot(pool::SnapshotId id) override;
   io::Task<absl::Status> Grow(std::uint64_t size_bytes) override;
@@ -88,8 +88,8 @@ class Segment final : public SegmentEngine {
   // Decides what the refusals of a change mean. True: it ends with change->refusal.
   bool SettleRefusals(Change* change);
   // Flush, in whose course fewer than min-in-sync copies may be left (R7). Without a pointer it
-  // waits for more; with one it says so there and fails: a caller that holds ranges would wait for
-  // ever, because the resync that brings a copy needs them.
+  // waits for more; with one, for a hold of writes, it says so there and fails: it would wait for
+  // ever, because the resync that brings a copy needs the ranges. It ends with the hold, too.
   io::Task<absl::Status> FlushMembers(bool* short_of_copies);
   io::Task<absl::Status> ReadFrom(std::uint64_t offset, std::span<std::byte> into,
                                   std::uint64_t* bad_slots);
@@ -255,6 +255,8 @@ class Segment final : public SegmentEngine {
   // Enough copies have everything, and they are known to be equal.
   bool Settled() const;
   io::Task<absl::Status> AwaitSettled(std::int64_t limit_ns);
+  io::Task<absl::Status> TakeBarrier(std::int64_t limit_ns);
+  absl::Status HoldGivenUp() const;
   // Rolls; with `last`, when nothing is written any more.
   io::Task<absl::Status> EndGeneration();
   io::Task<absl::Status> LastGeneration(std::int64_t limit_ns);
@@ -279,6 +281,8 @@ class Segment final : public SegmentEngine {
   SlowMembers speeds_;
   replica::RangeLock ranges_;
   std::optional<replica::RangeLock::Hold> barrier_;
+  bool hold_under_way_ = false;
+  bool hold_given_up_ = false;  // released while it was under way
   std::set<std::uint32_t> unreconciled_;
   std::optional<ScrubStatus> scrub_;
   io::WaitList changed_;

@@ -124,8 +124,14 @@ class SegmentEngine {
   // R15, in steps, so that several segments make one barrier: Hold (new writes wait, those in
   // flight end and are flushed), Seal (the configuration with the snapshot is in force), Release,
   // Complete. A failed Seal leaves no snapshot once a later configuration is in force.
-  virtual io::Task<absl::Status> HoldWrites() = 0;
+  //
+  // Reads go on while writes are held. HoldWrites is UNAVAILABLE when the copies that the volume
+  // asks for are not there, and equal, by `limit_ns` (in the reactor's time); no write waits for
+  // that. FAILED_PRECONDITION: they are held already.
+  virtual io::Task<absl::Status> HoldWrites(std::int64_t limit_ns) = 0;
+  // REQUIRES: writes are held, and are not released before this has completed.
   virtual io::Task<absl::Status> Seal(replica::ConfiguredSnapshot snapshot) = 0;
+  // Also while HoldWrites is under way, which then is ABORTED: writes go on at once.
   virtual void ReleaseWrites() = 0;
   virtual io::Task<absl::Status> CompleteSnapshot(pool::SnapshotId id) = 0;
   virtual io::Task<absl::Status> DeleteSnapshot(pool::SnapshotId id) = 0;

@@ -16,14 +16,6 @@ namespace keelson::engine {
 using replica::Configuration;
 using replica::RangeLock;
 
-namespace {
-
-// How long a snapshot waits for copies, or for regions to be made equal, before it fails. No write
-// waits for it meanwhile.
-constexpr std::int64_t kHoldPatienceNanos = 30'000'000'000;
-
-}  // namespace
-
 // --- Generations ---
 
 void Segment::ArmRoll() {
@@ -120,35 +112,53 @@ io::Task<absl::Status> Segment::EndGeneration() {
 
 // --- Snapshots and size ---
 
-io::Task<absl::Status> Segment::HoldWrites() {
+io::Task<absl::Status> Segment::HoldWrites(std::int64_t limit_ns) {
   if (!health_.ok()) co_return health_;
-  if (barrier_.has_value()) {
+  if (barrier_.has_value() || hold_under_way_) {
     co_return absl::FailedPreconditionError(
         absl::StrCat("volume ", in_force_.volume_name, " is being snapshotted already"));
   }
-  const std::int64_t limit_ns = reactor_->NowNanos() + kHoldPatienceNanos;
+  hold_under_way_ = true;
+  hold_given_up_ = false;
+  absl::Status held = co_await TakeBarrier(limit_ns);
+  hold_under_way_ = false;
+  if (held.ok() && hold_given_up_) held = HoldGivenUp();
+  if (!held.ok()) barrier_.reset();
+  co_return held;
+}
+
+io::Task<absl::Status> Segment::TakeBarrier(std::int64_t limit_ns) {
   for (;;) {
     CO_RETURN_IF_ERROR(co_await AwaitSettled(limit_ns));
-    if (barrier_.has_value()) {
-      co_return absl::FailedPreconditionError(
-          absl::StrCat("volume ", in_force_.volume_name, " is being snapshotted already"));
-    }
-    barrier_.emplace(&ranges_, 0, UINT64_MAX, RangeLock::kExclusive);
+    // Shared: writes, trims and copying wait; reads change nothing.
+    barrier_.emplace(&ranges_, 0, UINT64_MAX, RangeLock::kShared);
     RangeLock::Hold& barrier = *barrier_;
     if (SeededBug(kSealWithoutHold)) barrier.Release();
     co_await barrier;
+    if (hold_given_up_) co_return HoldGivenUp();
     // Not settled: a write before the barrier failed half-way, or a member was lost.
     bool short_of_copies = !Settled();
     if (!short_of_copies) {
       absl::Status flushed = co_await FlushMembers(&short_of_copies);
-      if (flushed.ok()) co_return flushed;
-      if (!short_of_copies) {
-        barrier_.reset();
-        co_return flushed;
-      }
+      if (flushed.ok() || !short_of_copies) co_return flushed;
     }
     barrier_.reset();  // whoever is to bring the copies back needs what it holds
   }
+}
+
+void Segment::ReleaseWrites() {
+  if (!hold_under_way_) {
+    barrier_.reset();
+    return;
+  }
+  hold_given_up_ = true;
+  changed_.WakeAll();
+  if (hold_under_way_ && barrier_.has_value()) barrier_->Cancel();
+}
+
+absl::Status Segment::HoldGivenUp() const {
+  return absl::AbortedError(absl::StrCat("volume ", in_force_.volume_name,
+                                         ": writes were released before all of them were held"));
 }
 
 bool Segment::Settled() const { return unreconciled_.empty() && !Degrading() && EnoughInSync(); }
@@ -158,6 +168,7 @@ io::Task<absl::Status> Segment::AwaitSettled(std::int64_t limit_ns) {
   while (!Settled()) {
     if (!health_.ok()) co_return health_;
     if (!frozen_.ok()) co_return frozen_;
+    if (hold_given_up_) co_return HoldGivenUp();
     if (reactor_->NowNanos() >= limit_ns) {
       const std::string what =
           unreconciled_.empty() ? Status().waiting_for

@@ -37,6 +37,13 @@ class RangeLock {
       lock->Remove(this);
     }
 
+    // The same of a hold that may not be granted yet: whoever awaits it goes on without it.
+    void Cancel() {
+      const std::coroutine_handle<> waiter = granted_ ? std::coroutine_handle<>() : waiter_;
+      Release();
+      if (waiter) waiter.resume();
+    }
+
     bool await_ready() const noexcept { return granted_ || lock_ == nullptr; }
     void await_suspend(std::coroutine_handle<> awaiting) noexcept { waiter_ = awaiting; }
     void await_resume() const noexcept {}

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t kSnapshotsAtOnce = 4;
 constexpr int kMakeWaits = 50;
+constexpr std::int64_t kHoldPatienceNs = 3'000'000'000;
 constexpr std::int64_t kMakeWaitNs = 5'000'000;
 
 const char* KindName(int kind) {
@@ -177,13 +178,31 @@ io::internal::Detached GroupHarness::RunMake(GroupHarness* harness, GroupNode* n
   if (status.ok()) ++change->made;
 }
 
+// Ends a hold that has not begun by then.
+io::internal::Detached GroupHarness::RunRelease(Change* change, std::int64_t after_ns) {
+  auto wait = change->attachment->process->SleepFor(after_ns);
+  co_await wait;
+  if (change->holding) change->attachment->engine->ReleaseWrites();
+}
+
 io::Task<absl::Status> GroupHarness::TakeSnapshot(Change* change) {
   engine::SegmentEngine* const engine = change->attachment->engine.get();
   replica::ConfiguredSnapshot snapshot;
   snapshot.id = change->snapshot;
   snapshot.name = volume_.snapshots()[change->snapshot].name;
   snapshot.size_bytes = volume_.size_blocks() * kModelBlockBytes;
-  absl::Status status = co_await engine->HoldWrites();
+  SimReactor* const process = change->attachment->process;
+  // Most are cut at once. Of those of several volumes writes are held for longer, until all of them
+  // are, or are released because another volume cannot be.
+  const std::uint64_t form = world_.random().Below(8);
+  change->holding = true;
+  if (form == 0) RunRelease(change, static_cast<std::int64_t>(world_.random().Below(5'000'000)));
+  absl::Status status = co_await engine->HoldWrites(process->NowNanos() + kHoldPatienceNs);
+  change->holding = false;
+  if (status.ok() && form == 1) {
+    auto others = process->SleepFor(static_cast<std::int64_t>(world_.random().Below(500'000'000)));
+    co_await others;
+  }
   if (status.ok()) status = co_await engine->Seal(std::move(snapshot));
   if (status.ok()) {
     volume_.Seal(change->snapshot, watch_.Tick());
@@ -192,8 +211,7 @@ io::Task<absl::Status> GroupHarness::TakeSnapshot(Change* change) {
   engine->ReleaseWrites();
   if (!status.ok()) co_return status;
   // A volume of several segments waits for the others here.
-  auto turn = change->attachment->process->SleepFor(
-      static_cast<std::int64_t>(world_.random().Below(2'000'000)));
+  auto turn = process->SleepFor(static_cast<std::int64_t>(world_.random().Below(2'000'000)));
   co_await turn;
   co_return co_await engine->CompleteSnapshot(change->snapshot);
 }

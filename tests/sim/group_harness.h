@@ -111,6 +111,7 @@ class GroupHarness {
     bool with_witness = false;
     replica::Member witness;
     std::size_t made = 0;  // of the two
+    bool holding = false;  // writes are about to be held
     absl::Status status;
     bool done = false;
   };
@@ -207,6 +208,7 @@ class GroupHarness {
   static io::internal::Detached RunMake(GroupHarness* harness, GroupNode* node, Change* change,
                                         replica::Member member, replica::Configuration base);
   io::Task<absl::Status> TakeSnapshot(Change* change);
+  static io::internal::Detached RunRelease(Change* change, std::int64_t after_ns);
   void ChangeEnded(Change* change);
 
   // group_trouble.cc

@@ -266,6 +266,7 @@ class SegmentFixture : public testing::Test, public PortFactory {
   void Heal(std::size_t index) { pools_[index]->cut = false; }
   // It answers as one that may have lost what was not flushed. While it is cut off.
   void Restart(std::size_t index) { pools_[index]->incarnation = world_.MakeId(); }
+  std::int64_t InHalfAMinute() { return process_->NowNanos() + 30'000'000'000; }
   void Pass(std::int64_t time_ns) { world_.RunUntil(world_.now_ns() + time_ns); }
   replica::MemberState State(std::size_t index) {
     for (const MemberStatus& status : segment_->Status().members) {

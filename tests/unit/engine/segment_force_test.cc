@@ -23,7 +23,7 @@ class SegmentForceTest : public SegmentFixture {
     Make(3);
     Attach();
     ASSERT_TRUE(Write(5, 'a').ok());
-    ASSERT_TRUE(Must(segment_->HoldWrites()).ok());
+    ASSERT_TRUE(Must(segment_->HoldWrites(InHalfAMinute())).ok());
     replica::ConfiguredSnapshot snapshot;
     snapshot.id = pool::SnapshotId(world_.MakeId());
     snapshot.name = "s";

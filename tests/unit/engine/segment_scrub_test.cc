@@ -29,7 +29,7 @@ class SegmentScrubTest : public SegmentFixture {
     replica::ConfiguredSnapshot snapshot;
     snapshot.id = pool::SnapshotId(world_.MakeId());
     snapshot.name = snapshot.id.ToString();
-    ASSERT_TRUE(Must(segment_->HoldWrites()).ok());
+    ASSERT_TRUE(Must(segment_->HoldWrites(InHalfAMinute())).ok());
     ASSERT_TRUE(Must(segment_->Seal(snapshot)).ok());
     segment_->ReleaseWrites();
     ASSERT_TRUE(Must(segment_->CompleteSnapshot(snapshot.id)).ok());

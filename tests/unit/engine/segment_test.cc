@@ -34,7 +34,7 @@ class SegmentTest : public SegmentFixture {
     *added = co_await self->segment_->AddMember(std::move(member), &witness);
   }
   static io::internal::Detached BeginHold(SegmentTest* self, std::optional<absl::Status>* held) {
-    *held = co_await self->segment_->HoldWrites();
+    *held = co_await self->segment_->HoldWrites(self->InHalfAMinute());
   }
 };
 
@@ -336,7 +336,7 @@ TEST_F(SegmentTest, SealsASnapshotOnEveryMember) {
   Make(3);
   Attach();
   ASSERT_TRUE(Write(5, 'a').ok());
-  ASSERT_TRUE(Must(segment_->HoldWrites()).ok());
+  ASSERT_TRUE(Must(segment_->HoldWrites(InHalfAMinute())).ok());
   replica::ConfiguredSnapshot snapshot;
   snapshot.id = pool::SnapshotId(world_.MakeId());
   snapshot.name = "s";
@@ -394,7 +394,7 @@ TEST_F(SegmentTest, AClonesMembersAreEqualFromTheBeginningAndShareTheirSpace) {
   for (std::uint64_t block = 0; block < 8 * 256; block += 256) {
     ASSERT_TRUE(Write(block, 'a').ok());
   }
-  ASSERT_TRUE(Must(segment_->HoldWrites()).ok());
+  ASSERT_TRUE(Must(segment_->HoldWrites(InHalfAMinute())).ok());
   replica::ConfiguredSnapshot snapshot;
   snapshot.id = pool::SnapshotId(world_.MakeId());
   snapshot.name = "s";

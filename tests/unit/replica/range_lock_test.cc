@@ -63,5 +63,17 @@ TEST_F(RangeLockTest, AHoldThatWasReleasedWaitsForNothing) {
   EXPECT_EQ(order_, (std::vector<int>{1, 2}));
 }
 
+TEST_F(RangeLockTest, OneThatIsCancelledGoesOnWithoutTheRangeAndLetsOthersHaveIt) {
+  auto a = Take(0, 10, RangeLock::kExclusive, 1);
+  auto b = Take(0, 20, RangeLock::kShared, 2);
+  auto c = Take(15, 20, RangeLock::kExclusive, 3);
+  b->Cancel();
+  EXPECT_EQ(order_, (std::vector<int>{1, 3, 2}));
+  auto d = Take(0, 10, RangeLock::kExclusive, 4);
+  b->Cancel();
+  a->Cancel();
+  EXPECT_EQ(order_, (std::vector<int>{1, 3, 2, 4})) << "one that had it just gives it up";
+}
+
 }  // namespace
 }  // namespace keelson::replica
