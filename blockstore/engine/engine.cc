@@ -18,7 +18,9 @@ Engine::Engine(io::Reactor* reactor, PortFactory* ports, AttachTarget target,
       epoch_(target.epoch),
       segment_bytes_(target.segment_bytes != 0 ? target.segment_bytes : UINT64_MAX),
       options_(options),
-      make_id_(std::move(make_id)) {
+      make_id_(std::move(make_id)),
+      limiter_(reactor) {
+  limiter_.SetLimits(options.qos);
   options_.segment.read_only = options_.read_only;
   hold_timer_.owner = this;
   hold_timer_.fire = [](io::TimerNode* timer) { static_cast<Engine*>(timer->owner)->EndHold(); };
@@ -161,6 +163,7 @@ io::Task<absl::Status> Engine::Read(std::uint64_t offset, std::span<std::byte> i
   absl::Status status = CheckRange(offset, into.size(), /*writes=*/false);
   if (!status.ok()) co_return Count(std::move(status));
   InFlight in_flight(this);
+  if (limiter_.limited()) co_await limiter_.Admit(into.size());
   ++counters_.reads;
   counters_.read_bytes += into.size();
   while (!into.empty() && status.ok()) {
@@ -177,6 +180,7 @@ io::Task<absl::Status> Engine::Write(std::uint64_t offset, std::span<const std::
   absl::Status status = CheckRange(offset, from.size(), /*writes=*/true);
   if (!status.ok()) co_return Count(std::move(status));
   InFlight in_flight(this);
+  if (limiter_.limited()) co_await limiter_.Admit(from.size());
   ++counters_.writes;
   counters_.written_bytes += from.size();
   while (!from.empty() && status.ok()) {
@@ -196,6 +200,7 @@ io::Task<absl::Status> Engine::Trim(std::uint64_t offset, std::uint64_t size_byt
   absl::Status status = CheckRange(offset, size_bytes, /*writes=*/true);
   if (!status.ok()) co_return Count(std::move(status));
   InFlight in_flight(this);
+  if (limiter_.limited()) co_await limiter_.Admit(size_bytes);
   ++counters_.trims;
   counters_.trimmed_bytes += size_bytes;
   while (size_bytes > 0 && status.ok()) {
@@ -213,6 +218,7 @@ io::Task<absl::Status> Engine::Trim(std::uint64_t offset, std::uint64_t size_byt
 io::Task<absl::Status> Engine::Flush() {
   if (detaching_) co_return Count(Detaching());
   InFlight in_flight(this);
+  if (limiter_.limited()) co_await limiter_.Admit(0);
   ++counters_.flushes;
   absl::Status status;
   for (std::size_t i = 0; i < segments_.size(); ++i) {
@@ -362,6 +368,7 @@ io::Task<void> Engine::CloseSegment(SegmentEngine* segment, absl::Status* status
 }
 
 void Engine::LetGo() {
+  limiter_.SetLimits({});
   EndHold();
 }
 

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "blockstore/engine/block_device.h"
+#include "blockstore/engine/rate_limiter.h"
 #include "blockstore/engine/segment_engine.h"
 #include "blockstore/io/gate.h"
 #include "blockstore/io/reactor.h"
@@ -30,6 +31,7 @@ namespace keelson::engine {
 struct EngineOptions {
   SegmentOptions segment;
   bool read_only = false;
+  QosLimits qos;
 };
 
 struct EngineCounters {
@@ -61,7 +63,7 @@ class Engine final : public BlockDevice {
                                                                   pool::ReplicaId id,
                                                                   EngineOptions options);
   ~Engine() override;
-  // Ends what makes requests wait by intent (a hold of writes), so that clients can be
+  // Ends what makes requests wait by intent (a hold of writes, the limits), so that clients can be
   // waited for; for whoever is about to detach. Detach does it too.
   void LetGo();
   // Waits for requests in flight, makes everything durable and clean where it can, and ends the
@@ -105,6 +107,11 @@ class Engine final : public BlockDevice {
   // them, all or none, when segment 0 says so. FAILED_PRECONDITION: the last one is not full, or
   // the volume was made to have one only. Those that it has already are passed over.
   io::Task<absl::Status> AddSegments(std::vector<SegmentHint> hints);
+  // What clients may ask for from now on; a flush counts as a request without bytes. What the
+  // engine does by itself (copying, scrubs) is not limited by it.
+  void SetQos(const QosLimits& limits) {
+    if (!detaching_) limiter_.SetLimits(limits);
+  }
   // Of the last segment: a volume of several segments grows only up to the end of it.
   io::Task<absl::Status> Grow(std::uint64_t size_bytes);
   // Begins a scrub of every segment, which share the rate; SegmentEngine::Status shows them.
@@ -119,6 +126,7 @@ class Engine final : public BlockDevice {
   // OK, or why the first segment that ended did.
   absl::Status health() const;
   const EngineCounters& counters() const { return counters_; }
+  const RateLimiter& limiter() const { return limiter_; }
   const pool::Epoch& epoch() const { return epoch_; }
 
  private:
@@ -190,6 +198,7 @@ class Engine final : public BlockDevice {
   bool detached_ = false;
   std::uint64_t requests_in_flight_ = 0;
   io::WaitList drained_;
+  RateLimiter limiter_;
   EngineCounters counters_;
 };
 

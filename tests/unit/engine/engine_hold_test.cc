@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "blockstore/replica/extent_reads.h"
 #include "tests/unit/engine/engine_fixture.h"
@@ -187,6 +188,22 @@ TEST_F(EngineHoldTest, DetachDoesNotWaitForTheHold) {
   EXPECT_TRUE(Must(engine_->Detach()).ok());
   EXPECT_LT(world_.now_ns() - before_ns, kSecond);
   engine_.reset();
+}
+
+TEST_F(EngineHoldTest, DetachDoesNotWaitForRequestsThatExceedTheLimits) {
+  MakeTwoSegments();
+  engine_->SetQos({.iops = 10});
+  std::vector<Pending> writes(100);
+  for (Pending& write : writes) RunPut(this, 0, 'a', &write);
+  Pass(kSecond);
+  const auto done = [&writes] {
+    return std::count_if(writes.begin(), writes.end(), [](const Pending& w) { return w.ok(); });
+  };
+  EXPECT_NEAR(static_cast<double>(done()), 11, 1);
+  EXPECT_GT(engine_->limiter().counters().delayed_requests, 80u);
+  engine_->LetGo();
+  Pass(kSecond);
+  EXPECT_EQ(done(), 100);
 }
 
 // A copy that comes back needs the ranges that the hold has: neither waits for the other for ever.
