@@ -250,6 +250,22 @@ absl::Status Why(const ControlArguments& arguments, std::ostream* out) {
   return absl::OkStatus();
 }
 
+absl::Status Adopt(const ControlArguments& arguments, std::ostream* out) {
+  ASSIGN_OR_RETURN(const Client client, Connect(arguments));
+  control::AdoptRequest request;
+  request.set_dry_run(arguments.dry_run);
+  ASSIGN_OR_RETURN(const control::AdoptResponse response, client->Call(&Stub::Adopt, request));
+  if (arguments.output == Output::kJson) {
+    PrintJson(response, out);
+    return absl::OkStatus();
+  }
+  for (const std::string& id : response.adopted()) {
+    *out << (arguments.dry_run ? "would adopt " : "adopted ") << id << "\n";
+  }
+  for (const std::string& problem : response.problems()) *out << problem << "\n";
+  return absl::OkStatus();
+}
+
 // "1g", "512Mi".
 const CLI::Validator kSize(
     [](std::string& text) {
@@ -333,6 +349,8 @@ void AddControlCommands(CLI::App* app, ControlArguments* arguments, std::ostream
   intend("drain", "The node's copies move to others", "draining");
   intend("uncordon", "The node takes copies again", "active");
   of_node(add("node-remove", "Forget a node that is empty", RemoveNode));
+  add("adopt", "Make records of what the nodes' pools hold and that has none", Adopt)
+      ->add_flag("--dry-run", arguments->dry_run, "Only say what would be adopted");
   add("why", "What a volume, snapshot or node waits for, in words", Why)
       ->add_option("WHAT", arguments->what, "Its id or name")
       ->required();

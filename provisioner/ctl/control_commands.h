@@ -28,6 +28,7 @@ struct ControlArguments {
   std::vector<std::string> parameters;  // key=value
   bool block = false;
   bool read_only = false;
+  bool dry_run = false;
   std::string intent;
 };
 

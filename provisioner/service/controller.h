@@ -58,6 +58,7 @@ class Controller {
   absl::Status SetNodeIntent(const api::SetNodeIntentRequest& request);
   absl::Status RemoveNode(const api::RemoveNodeRequest& request);
   absl::StatusOr<api::WhyResponse> Why(const api::WhyRequest& request);
+  absl::StatusOr<api::AdoptResponse> Adopt(const api::AdoptRequest& request);
 
  private:
   using VolumeRow = Stored<rec::VolumeRecord>;
@@ -75,6 +76,9 @@ class Controller {
                            std::string_view what);
   api::Volume Describe(const VolumeRow& row);
   static api::Snapshot Describe(const rec::SnapshotRecord& snapshot);
+
+  // --- adopt.cc ---
+  void AdoptSnapshots(const rec::VolumeRecord& volume, bool dry_run, api::AdoptResponse* response);
 
   // --- groups.cc ---
   absl::StatusOr<GroupRow> FindGroup(std::string_view id);

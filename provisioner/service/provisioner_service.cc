@@ -60,6 +60,7 @@ class ProvisionerService final : public api::Provisioner::Service {
   KEEL_EMPTY(SetNodeIntent)
   KEEL_EMPTY(RemoveNode)
   KEEL_RESPONSE(Why)
+  KEEL_RESPONSE(Adopt)
 
   grpc::Status ListNodes(grpc::ServerContext* context, const api::ListNodesRequest*,
                          api::ListNodesResponse* response) override {

@@ -75,6 +75,11 @@ absl::StatusOr<api::PublishVolumeResponse> Controller::PublishVolume(
               "volume ", record->id(), " was made ",
               record->capabilities(0).block() ? "as raw block" : "with a file system"));
         }
+        for (rec::PublicationRecord& adopted : *record->mutable_publications()) {
+          // One whose record was lost: this says what it is.
+          const bool unknown = adopted.capability().access_mode() == api::ACCESS_MODE_UNSPECIFIED;
+          if (unknown && adopted.node() == request.node()) adopted = wanted;
+        }
         if (const rec::PublicationRecord* const there = On(*record, request.node())) {
           if (SameCapability(there->capability(), wanted.capability()) &&
               there->read_only() == wanted.read_only()) {

@@ -54,6 +54,7 @@ absl::Status Controller::CheckSame(const api::CreateVolumeRequest& request,
       record.source_volume_id() != request.source_volume_id()) {
     return other("source");
   }
+  if (record.name().empty()) return absl::OkStatus();  // adopted: what was asked for is not known
   if (ToMap(record.parameters()) != Wishes(request)) return other("set of parameters");
   if (record.capabilities_size() > 0 && request.capabilities_size() > 0 &&
       record.capabilities(0).block() != request.capabilities(0).block()) {

@@ -68,6 +68,9 @@ class ControlPlane:
     def volumes(self):
         return {one["name"]: one for one in self.ctl_json("volumes").get("volumes", [])}
 
+    def volumes_by_id(self):
+        return {one["id"]: one for one in self.ctl_json("volumes").get("volumes", [])}
+
     def volume(self, name):
         return self.volumes()[name]
 

@@ -3,6 +3,7 @@
 move, nodes that die, copies that are replaced, and its own death in between."""
 
 import pathlib
+import shutil
 import sys
 
 sys.dont_write_bytecode = True
@@ -144,6 +145,48 @@ def drains_a_node(cluster, plane):
         plane.ctl("delete", name)
 
 
+def finds_its_records_again(cluster, plane):
+    """All records are lost: they are made anew from the pools; what is attached stays attached."""
+    plane.ctl("create", "used", "--size", "64m", *NBD)
+    plane.ctl("create", "idle", "--size", "64m", "-p", "replicas=2", *NBD)
+    plane.ctl("publish", "used", "--on", "a")
+    put(cluster, plane, "used", "a", 0, "kept")
+    plane.ctl("snapshot", "used", "snap")
+    before = plane.volumes()
+    used, idle = before["used"]["id"], before["idle"]["id"]
+    plane.kill()
+    shutil.rmtree(plane.workspace / "provisioner-state")
+    plane.start()
+    plane.add_nodes()
+    expect(not plane.volumes(), "the records were not lost")
+    expect("would adopt" in plane.ctl("adopt", "--dry-run").stdout, "nothing to adopt")
+    expect(not plane.volumes(), "a dry run made records")
+    said = plane.ctl("adopt").stdout
+    expect(used in said and idle in said and "kss-" in said, said)
+    after = {one["id"]: one for one in plane.ctl_json("volumes")["volumes"]}
+    for name, identity in (("used", used), ("idle", idle)):
+        places = [(p["node"], p["replica_id"]) for p in before[name]["replicas"]]
+        found = [(p["node"], p["replica_id"]) for p in after[identity]["replicas"]]
+        expect(sorted(places) == sorted(found), f"{name} has other replicas: {found}")
+    with NbdClient(cluster["a"].nbd_socket, used) as client:
+        expect(client.read(0, 4) == b"kept", "it is not served any more")
+    # The same name finds it, and its snapshot.
+    plane.ctl("create", "used", "--size", "64m", *NBD, check=False)
+    expect(len(plane.volumes_by_id()) == 2, "a second volume of the name was made")
+    plane.ctl("publish", used, "--on", "a")
+    plane.ctl("unpublish", used)
+    plane.ctl("publish", used, "--on", "b")
+    with NbdClient(cluster["b"].nbd_socket, used) as client:
+        expect(client.read(0, 4) == b"kept", "a flushed write is gone")
+    plane.ctl("unpublish", used)
+    lines = plane.ctl("snapshots").stdout.splitlines()[1:]
+    expect(len(lines) == 1, f"snapshots: {lines}")
+    plane.ctl("snapshot-delete", lines[0].split()[0])
+    for identity in (used, idle):
+        plane.ctl("delete", identity)
+    wait_until(lambda: replicas(cluster) == 0, "all replicas to be gone")
+
+
 def says_what_cannot_be(cluster, plane):
     """Bad wishes are refused in words."""
     del cluster
@@ -161,6 +204,7 @@ CHECKS = (
     moves_when_its_node_dies,
     replaces_a_lost_copy,
     drains_a_node,
+    finds_its_records_again,
     says_what_cannot_be,
 )
 
