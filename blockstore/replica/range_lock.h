@@ -39,6 +39,7 @@ class RangeLock {
 
     // The same of a hold that may not be granted yet: whoever awaits it goes on without it.
     void Cancel() {
+      if (lock_ == nullptr) return;
       const std::coroutine_handle<> waiter = granted_ ? std::coroutine_handle<>() : waiter_;
       Release();
       if (waiter) waiter.resume();
