@@ -48,6 +48,8 @@ class BlockStoreService final : public v1::BlockStore::Service {
   KEEL_UNARY(ListVolumes)
   KEEL_UNARY(DeleteVolume)
   KEEL_UNARY(CreateSnapshot)
+  KEEL_UNARY(HoldWrites)
+  KEEL_UNARY(ReleaseWrites)
   KEEL_UNARY(DeleteSnapshot)
   KEEL_UNARY(ListSnapshots)
   KEEL_UNARY(CloneVolume)

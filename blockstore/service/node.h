@@ -90,6 +90,9 @@ class Node {
                             v1::DeleteVolumeResponse* response);
   absl::Status CreateSnapshot(const v1::CreateSnapshotRequest& request,
                               v1::CreateSnapshotResponse* response);
+  absl::Status HoldWrites(const v1::HoldWritesRequest& request, v1::HoldWritesResponse* response);
+  absl::Status ReleaseWrites(const v1::ReleaseWritesRequest& request,
+                             v1::ReleaseWritesResponse* response);
   absl::Status DeleteSnapshot(const v1::DeleteSnapshotRequest& request,
                               v1::DeleteSnapshotResponse* response);
   absl::Status ListSnapshots(const v1::ListSnapshotsRequest& request,

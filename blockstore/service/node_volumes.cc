@@ -6,8 +6,14 @@
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/status.h"
 #include "blockstore/service/node.h"
+#include "blockstore/service/replica_messages.h"
 
 namespace keelson::service {
+namespace {
+
+constexpr std::uint32_t kHoldMillisMax = 10'000;
+
+}  // namespace
 
 // The calls that a volume attached by a target answers by its engine are passed on to
 // node_targets.cc.
@@ -119,20 +125,61 @@ absl::Status Node::DeleteVolume(const v1::DeleteVolumeRequest& request, v1::Dele
 absl::Status Node::CreateSnapshot(const v1::CreateSnapshotRequest& request,
                                   v1::CreateSnapshotResponse* response) {
   RETURN_IF_ERROR(Ready());
+  std::optional<pool::Uuid> hold;
+  if (!request.hold_id().empty()) {
+    ASSIGN_OR_RETURN(hold, ParseId("hold_id", request.hold_id()));
+  }
   if (AttachedOn(request.volume()) != nullptr) {
-    ASSIGN_OR_RETURN(*response->mutable_snapshot(),
-                     ChangeAttached<v1::Snapshot>(
-                         request.volume(), "create snapshot", [&request](VolumeHost* volumes) {
-                           return volumes->CreateSnapshot(request.volume(), request.name());
-                         }));
+    ASSIGN_OR_RETURN(
+        *response->mutable_snapshot(),
+        ChangeAttached<v1::Snapshot>(request.volume(), "create snapshot", [&](VolumeHost* volumes) {
+          return volumes->CreateSnapshot(request.volume(), request.name(), hold);
+        }));
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.volume()));
   ASSIGN_OR_RETURN(*response->mutable_snapshot(),
-                   Change<v1::Snapshot>(slot, "create snapshot", [&request](PoolHost* host) {
-                     return host->CreateSnapshot(request.volume(), request.name());
+                   Change<v1::Snapshot>(slot, "create snapshot", [&](PoolHost* host) {
+                     return host->CreateSnapshot(request.volume(), request.name(), hold);
                    }));
   return absl::OkStatus();
+}
+
+absl::Status Node::HoldWrites(const v1::HoldWritesRequest& request, v1::HoldWritesResponse*) {
+  RETURN_IF_ERROR(Ready());
+  const std::string& name = request.volume();
+  ASSIGN_OR_RETURN(const pool::Uuid hold, ParseId("hold_id", request.hold_id()));
+  if (request.limit_ms() == 0 || request.limit_ms() > kHoldMillisMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("limit_ms is 1 to ", kHoldMillisMax, ", not ", request.limit_ms()));
+  }
+  const std::int64_t duration_ns = std::int64_t{request.limit_ms()} * 1'000'000;
+  if (AttachedOn(name) != nullptr) {
+    return ChangeAttached(name, "hold writes", [&](VolumeHost* volumes) {
+      return volumes->HoldWrites(name, hold, duration_ns);
+    });
+  }
+  ASSIGN_OR_RETURN(Slot* const slot, FindVolume(name));
+  return Change(slot, "hold writes",
+                [&](PoolHost* host) { return host->HoldWrites(name, hold, duration_ns); });
+}
+
+absl::Status Node::ReleaseWrites(const v1::ReleaseWritesRequest& request,
+                                 v1::ReleaseWritesResponse*) {
+  RETURN_IF_ERROR(Ready());
+  const std::string& name = request.volume();
+  ASSIGN_OR_RETURN(const pool::Uuid hold, ParseId("hold_id", request.hold_id()));
+  // Beside whatever changes the volume: nothing else ends what that may wait for.
+  absl::Status released;
+  if (Shard* const shard = AttachedOn(name); shard != nullptr) {
+    released = shard->thread().Run(
+        [shard, &name, &hold] { return shard->volumes().ReleaseWrites(name, hold); });
+  } else if (const absl::StatusOr<Slot*> slot = FindVolume(name); slot.ok()) {
+    released = (*slot)->shard->thread().Run(
+        [&slot, &name, &hold] { return (*slot)->host->ReleaseWrites(name, hold); });
+  }
+  // Its hold has ended with the attachment.
+  return absl::IsNotFound(released) ? absl::OkStatus() : released;
 }
 
 absl::Status Node::DeleteSnapshot(const v1::DeleteSnapshotRequest& request,

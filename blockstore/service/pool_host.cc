@@ -26,8 +26,10 @@ v1::Snapshot DescribeSnapshot(const replica::SnapshotInfo& info) {
   return snapshot;
 }
 
-io::Task<absl::Status> TakeSnapshot(engine::Engine* engine, std::string name) {
-  absl::StatusOr<pool::SnapshotId> taken = co_await engine->Snapshot(std::move(name), UnixNanos());
+io::Task<absl::Status> TakeSnapshot(engine::Engine* engine, std::string name,
+                                    std::optional<pool::Uuid> hold) {
+  absl::StatusOr<pool::SnapshotId> taken =
+      co_await engine->Snapshot(std::move(name), UnixNanos(), hold);
   co_return taken.status();
 }
 
@@ -36,6 +38,10 @@ bool IsPartOfMore(const replica::ReplicaInfo& info) {
   if (info.witness || info.segment != 0) return true;
   return info.configuration.has_value() &&
          (info.configuration->members.size() > 1 || info.configuration->segment_count > 1);
+}
+
+absl::Status NotAttached(const std::string& name) {
+  return absl::NotFoundError(absl::StrCat("volume '", name, "' is not attached on this node"));
 }
 
 const char* ModeName(bool read_only) { return read_only ? "read-only" : "read-write"; }
@@ -54,6 +60,10 @@ io::Task<absl::StatusOr<std::unique_ptr<PoolHost>>> PoolHost::Open(io::Reactor* 
                       co_await service::OpenPool(reactor, directory, lock_patience_ns));
   co_return std::unique_ptr<PoolHost>(
       new PoolHost(frontend, std::move(directory), std::move(store)));
+}
+
+void PoolHost::LetGo() {
+  for (const auto& [name, attachment] : attachments_) attachment.engine->LetGo();
 }
 
 io::Task<void> PoolHost::DetachAll() {
@@ -163,13 +173,30 @@ io::Task<absl::StatusOr<v1::Volume>> PoolHost::CloneVolume(std::string source, s
 }
 
 io::Task<absl::StatusOr<v1::Snapshot>> PoolHost::CreateSnapshot(std::string volume,
-                                                                std::string name) {
+                                                                std::string name,
+                                                                std::optional<pool::Uuid> hold) {
   CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(volume));
-  EngineChange change = [name](engine::Engine* engine) { return TakeSnapshot(engine, name); };
+  EngineChange change = [name, hold](engine::Engine* engine) {
+    return TakeSnapshot(engine, name, hold);
+  };
   CO_RETURN_IF_ERROR(co_await Change(volume, info.id, std::move(change)));
   KEEL_LOG_INFO("event=snapshot_created volume={} snapshot={} pool={}", volume, name, directory_);
   CO_ASSIGN_OR_RETURN(const replica::SnapshotInfo made, FindSnapshot(volume, name));
   co_return DescribeSnapshot(made);
+}
+
+io::Task<absl::Status> PoolHost::HoldWrites(std::string name, pool::Uuid hold,
+                                            std::int64_t duration_ns) {
+  engine::Engine* engine = FindEngine(name);
+  if (engine == nullptr) co_return NotAttached(name);
+  co_return co_await engine->HoldWrites(hold, duration_ns);
+}
+
+absl::Status PoolHost::ReleaseWrites(const std::string& name, pool::Uuid hold) {
+  engine::Engine* engine = FindEngine(name);
+  if (engine == nullptr) return NotAttached(name);
+  engine->ReleaseWrites(hold);
+  return absl::OkStatus();
 }
 
 io::Task<absl::Status> PoolHost::DeleteSnapshot(std::string volume, std::string name) {
@@ -234,6 +261,7 @@ io::Task<absl::Status> PoolHost::Detach(std::string name) {
     co_return absl::OkStatus();
   }
   CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
+  found->second.engine->LetGo();
   co_await frontend_->Remove(name);
   absl::Status status = co_await found->second.engine->Detach();
   attachments_.erase(found);
@@ -259,9 +287,7 @@ io::Task<absl::Status> PoolHost::Change(std::string name, pool::ReplicaId id, En
 
 absl::StatusOr<v1::GetVolumeStatusResponse> PoolHost::Status(const std::string& name) const {
   engine::Engine* engine = FindEngine(name);
-  if (engine == nullptr) {
-    return absl::NotFoundError(absl::StrCat("volume '", name, "' is not attached on this node"));
-  }
+  if (engine == nullptr) return NotAttached(name);
   v1::GetVolumeStatusResponse status = DescribeEngine(name, engine);
   status.set_uri(frontend_->Uri(name));
   return status;

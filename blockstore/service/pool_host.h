@@ -36,6 +36,8 @@ class PoolHost {
                                                                   NbdFrontend* frontend,
                                                                   std::string directory,
                                                                   std::int64_t lock_patience_ns);
+  // Before the frontend's clients are waited for: see Engine.
+  void LetGo();
   // Ends the attachments so that the next start resumes them. The frontend is closed before.
   io::Task<void> DetachAll();
   // Closes the pool. No port to it is left.
@@ -53,7 +55,11 @@ class PoolHost {
   io::Task<absl::StatusOr<v1::Volume>> GrowVolume(std::string name, std::uint64_t size_bytes);
   io::Task<absl::StatusOr<v1::Volume>> CloneVolume(std::string source, std::string snapshot,
                                                    std::string name, std::uint64_t size_bytes);
-  io::Task<absl::StatusOr<v1::Snapshot>> CreateSnapshot(std::string volume, std::string name);
+  io::Task<absl::StatusOr<v1::Snapshot>> CreateSnapshot(std::string volume, std::string name,
+                                                        std::optional<pool::Uuid> hold);
+  // NOT_FOUND when it is not attached here; see Engine.
+  io::Task<absl::Status> HoldWrites(std::string name, pool::Uuid hold, std::int64_t duration_ns);
+  absl::Status ReleaseWrites(const std::string& name, pool::Uuid hold);
   io::Task<absl::Status> DeleteSnapshot(std::string volume, std::string name);
   absl::StatusOr<std::vector<v1::Snapshot>> Snapshots(std::string_view volume) const;
   // The URI. Idempotent; FAILED_PRECONDITION when attached in the other mode.

@@ -67,13 +67,6 @@ v1::Scrub ToMessage(const engine::ScrubStatus& scrub,
   return message;
 }
 
-absl::StatusOr<pool::Uuid> ParseId(std::string_view field, const std::string& text) {
-  const absl::StatusOr<pool::Uuid> id = pool::Uuid::Parse(text);
-  if (id.ok() && !id->is_nil()) return id;
-  return absl::InvalidArgumentError(absl::StrCat(
-      std::string(field), " '", text, "' must be 32 hexadecimal digits, not all of them 0"));
-}
-
 absl::StatusOr<engine::SegmentHint> ParseHint(const v1::SegmentHint& message,
                                               const pool::VolumeId& volume) {
   engine::SegmentHint hint;
@@ -199,6 +192,13 @@ v1::GetVolumeStatusResponse DescribeEngine(const std::string& name, engine::Engi
     *response.add_segments() = ToMessage(status);
   }
   return response;
+}
+
+absl::StatusOr<pool::Uuid> ParseId(std::string_view field, const std::string& text) {
+  const absl::StatusOr<pool::Uuid> id = pool::Uuid::Parse(text);
+  if (id.ok() && !id->is_nil()) return id;
+  return absl::InvalidArgumentError(absl::StrCat(
+      std::string(field), " '", text, "' must be 32 hexadecimal digits, not all of them 0"));
 }
 
 absl::StatusOr<replica::Member> ParseMember(const v1::Member& message) {

@@ -27,6 +27,7 @@ v1::Snapshot ToMessage(const replica::ConfiguredSnapshot& snapshot);
 v1::GetVolumeStatusResponse DescribeEngine(const std::string& name, engine::Engine* engine);
 
 absl::StatusOr<replica::Member> ParseMember(const v1::Member& message);
+absl::StatusOr<pool::Uuid> ParseId(std::string_view field, const std::string& text);
 absl::StatusOr<pool::ReplicaId> ParseReplicaId(std::string_view field, const std::string& text);
 // The replica to make, with the first configuration that its members make up. Its pool is the
 // caller's to find.

@@ -130,6 +130,8 @@ io::Task<void> Shard::Close() {
   io::Reactor& reactor = thread_->reactor();
   reactor.CancelTimer(&scrub_timer_);
   bool closed = false;
+  volumes_->LetGo();
+  for (const std::unique_ptr<PoolHost>& host : pools_) host->LetGo();
   fuse_->Leave();
   gate_.Spawn(CloseFrontends(&closed));
   // Requests that wait for a member on another node must not hold up the end; those of a disk here

@@ -94,6 +94,7 @@ io::Task<absl::Status> VolumeHost::Detach(std::string name) {
   if (found == attachments_.end()) co_return absl::OkStatus();
   const std::unique_ptr<engine::Engine> engine = std::move(found->second.engine);
   attachments_.erase(found);
+  engine->LetGo();
   bool dropped = false;
   gate_.Spawn(DropClients(name, &dropped));
   const std::int64_t limit_ns = reactor_->NowNanos() + kClientPatienceNanos;
@@ -102,6 +103,10 @@ io::Task<absl::Status> VolumeHost::Detach(std::string name) {
   absl::Status status = co_await engine->Detach();
   while (!dropped) co_await reactor_->SleepFor(kPollNanos);
   co_return status;
+}
+
+void VolumeHost::LetGo() {
+  for (const auto& [name, attachment] : attachments_) attachment.engine->LetGo();
 }
 
 io::Task<void> VolumeHost::Close() {
@@ -165,13 +170,27 @@ io::Task<absl::StatusOr<v1::Volume>> VolumeHost::Grow(std::string name, std::uin
 }
 
 io::Task<absl::StatusOr<v1::Snapshot>> VolumeHost::CreateSnapshot(std::string name,
-                                                                  std::string snapshot) {
+                                                                  std::string snapshot,
+                                                                  std::optional<pool::Uuid> hold) {
   CO_ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
-  const absl::StatusOr<pool::SnapshotId> taken = co_await engine->Snapshot(snapshot, UnixNanos());
+  const absl::StatusOr<pool::SnapshotId> taken =
+      co_await engine->Snapshot(snapshot, UnixNanos(), hold);
   if (!taken.ok()) co_return taken.status();
   KEEL_LOG_INFO("event=snapshot_created volume={} snapshot={}", name, snapshot);
   CO_ASSIGN_OR_RETURN(const replica::ConfiguredSnapshot made, FindSnapshot(engine, name, snapshot));
   co_return ToMessage(made);
+}
+
+io::Task<absl::Status> VolumeHost::HoldWrites(std::string name, pool::Uuid hold,
+                                              std::int64_t duration_ns) {
+  CO_ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  co_return co_await engine->HoldWrites(hold, duration_ns);
+}
+
+absl::Status VolumeHost::ReleaseWrites(const std::string& name, pool::Uuid hold) {
+  ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  engine->ReleaseWrites(hold);
+  return absl::OkStatus();
 }
 
 io::Task<absl::Status> VolumeHost::DeleteSnapshot(std::string name, std::string snapshot) {

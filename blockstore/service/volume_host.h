@@ -53,7 +53,11 @@ class VolumeHost {
   io::Task<absl::Status> AddSegments(std::string name,
                                      google::protobuf::RepeatedPtrField<v1::SegmentHint> segments);
   io::Task<absl::StatusOr<v1::Volume>> Grow(std::string name, std::uint64_t size_bytes);
-  io::Task<absl::StatusOr<v1::Snapshot>> CreateSnapshot(std::string name, std::string snapshot);
+  // The next three: see Engine.
+  io::Task<absl::StatusOr<v1::Snapshot>> CreateSnapshot(std::string name, std::string snapshot,
+                                                        std::optional<pool::Uuid> hold);
+  io::Task<absl::Status> HoldWrites(std::string name, pool::Uuid hold, std::int64_t duration_ns);
+  absl::Status ReleaseWrites(const std::string& name, pool::Uuid hold);
   io::Task<absl::Status> DeleteSnapshot(std::string name, std::string snapshot);
   absl::StatusOr<std::vector<v1::Snapshot>> Snapshots(const std::string& name) const;
   absl::StatusOr<v1::GetVolumeStatusResponse> Status(const std::string& name) const;
@@ -63,6 +67,8 @@ class VolumeHost {
 
   std::vector<v1::Volume> Volumes() const;
   std::vector<VolumeCounters> Counters() const;
+  // Before the frontend's clients are waited for: see Engine.
+  void LetGo();
   // Ends every attachment. The frontend's clients have been told to go.
   io::Task<void> Close();
 

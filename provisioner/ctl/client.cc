@@ -106,6 +106,13 @@ absl::StatusOr<v1::CreateSnapshotResponse> Client::CreateSnapshot(
     const v1::CreateSnapshotRequest& request) {
   return connection_->Call(&Stub::CreateSnapshot, request);
 }
+absl::StatusOr<v1::HoldWritesResponse> Client::HoldWrites(const v1::HoldWritesRequest& request) {
+  return connection_->Call(&Stub::HoldWrites, request);
+}
+absl::StatusOr<v1::ReleaseWritesResponse> Client::ReleaseWrites(
+    const v1::ReleaseWritesRequest& request) {
+  return connection_->Call(&Stub::ReleaseWrites, request);
+}
 absl::StatusOr<v1::DeleteSnapshotResponse> Client::DeleteSnapshot(
     const v1::DeleteSnapshotRequest& request) {
   return connection_->Call(&Stub::DeleteSnapshot, request);

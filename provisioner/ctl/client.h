@@ -32,6 +32,8 @@ class Client {
   absl::StatusOr<v1::DeleteVolumeResponse> DeleteVolume(const v1::DeleteVolumeRequest& request);
   absl::StatusOr<v1::CreateSnapshotResponse> CreateSnapshot(
       const v1::CreateSnapshotRequest& request);
+  absl::StatusOr<v1::HoldWritesResponse> HoldWrites(const v1::HoldWritesRequest& request);
+  absl::StatusOr<v1::ReleaseWritesResponse> ReleaseWrites(const v1::ReleaseWritesRequest& request);
   absl::StatusOr<v1::DeleteSnapshotResponse> DeleteSnapshot(
       const v1::DeleteSnapshotRequest& request);
   absl::StatusOr<v1::ListSnapshotsResponse> ListSnapshots(const v1::ListSnapshotsRequest& request);

@@ -162,9 +162,22 @@ void AddSnapshotCommands(CLI::App* volume, Run* run) {
   VolumeArguments& arguments = run->volume;
   CLI::App* snapshot = AddNamed(volume, "snapshot", "Take a snapshot", run);
   snapshot->add_option("SNAPSHOT", arguments.snapshot, "Its name")->required();
+  snapshot->add_option("--hold", arguments.hold, "Of the moment that this hold (see `hold`) is of");
   snapshot->callback([run] {
     OnServingNode(run, [run] { return CreateSnapshot(run->settings, run->volume, run->out); });
   });
+
+  CLI::App* hold = AddNamed(volume, "hold", "Let writes wait, to snapshot several volumes", run);
+  hold->add_option("ID", arguments.hold, "32 hexadecimal digits, never used before")->required();
+  hold->add_option("--limit-ms", arguments.hold_limit_ms, "They go on after so many milliseconds")
+      ->check(CLI::Range(1, 10'000))
+      ->required();
+  hold->callback(
+      [run] { OnServingNode(run, [run] { return HoldWrites(run->settings, run->volume); }); });
+  CLI::App* release = AddNamed(volume, "release", "Let writes that are held go on", run);
+  release->add_option("ID", arguments.hold, "Of the hold")->required();
+  release->callback(
+      [run] { OnServingNode(run, [run] { return ReleaseWrites(run->settings, run->volume); }); });
 
   AddNamed(volume, "snapshots", "List a volume's snapshots", run)->callback([run] {
     OnServingNode(run, [run] { return ListSnapshots(run->settings, run->volume, run->out); });

@@ -130,8 +130,24 @@ absl::Status CreateSnapshot(const Settings& settings, const VolumeArguments& vol
   v1::CreateSnapshotRequest request;
   request.set_volume(volume.name);
   request.set_name(volume.snapshot);
+  request.set_hold_id(volume.hold);
   return Call(settings, &Client::CreateSnapshot, request,
               [&](const auto& response) { Print(settings.output, response.snapshot(), out); });
+}
+
+absl::Status HoldWrites(const Settings& settings, const VolumeArguments& volume) {
+  v1::HoldWritesRequest request;
+  request.set_volume(volume.name);
+  request.set_hold_id(volume.hold);
+  request.set_limit_ms(volume.hold_limit_ms);
+  return Call(settings, &Client::HoldWrites, request, kIgnore);
+}
+
+absl::Status ReleaseWrites(const Settings& settings, const VolumeArguments& volume) {
+  v1::ReleaseWritesRequest request;
+  request.set_volume(volume.name);
+  request.set_hold_id(volume.hold);
+  return Call(settings, &Client::ReleaseWrites, request, kIgnore);
 }
 
 absl::Status ListSnapshots(const Settings& settings, const VolumeArguments& volume,

@@ -33,10 +33,12 @@ struct VolumeArguments {
   std::string name;
   std::string pool;
   std::string snapshot;
+  std::string hold;   // its id
+  std::uint32_t hold_limit_ms = 0;
   std::string source;  // VOLUME@SNAPSHOT
   std::uint64_t size_bytes = 0;
   std::uint64_t bytes_per_second = 0;
-  std::uint32_t min_in_sync = 0;  // 0: not given
+  std::uint32_t min_in_sync = 0;      // 0: not given
   v1::Frontend frontend = v1::FRONTEND_NBD;
   bool read_only = false;
   bool no_wait = false;
@@ -54,6 +56,8 @@ absl::Status ListVolumes(const Settings& settings, std::ostream* out);
 absl::Status DeleteVolume(const Settings& settings, const VolumeArguments& volume);
 absl::Status CreateSnapshot(const Settings& settings, const VolumeArguments& volume,
                             std::ostream* out);
+absl::Status HoldWrites(const Settings& settings, const VolumeArguments& volume);
+absl::Status ReleaseWrites(const Settings& settings, const VolumeArguments& volume);
 absl::Status ListSnapshots(const Settings& settings, const VolumeArguments& volume,
                            std::ostream* out);
 absl::Status DeleteSnapshot(const Settings& settings, const VolumeArguments& volume);

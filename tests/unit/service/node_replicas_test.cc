@@ -178,6 +178,30 @@ TEST_P(NodeReplicasTest, SetsHowManyCopiesWritesNeed) {
   EXPECT_TRUE(absl::IsInvalidArgument(node_->SetMinInSync(request, &response)));
 }
 
+TEST_P(NodeReplicasTest, CutsUnderAHoldOfAVolumeOfThreeCopiesToo) {
+  MakeThreeCopies();
+  ASSERT_TRUE(AttachTarget(1).ok());
+  v1::HoldWritesRequest hold;
+  hold.set_volume("vol");
+  hold.set_hold_id(pool::Uuid::Random().ToString());
+  hold.set_limit_ms(10'000);
+  v1::HoldWritesResponse hold_response;
+  ASSERT_TRUE(node_->HoldWrites(hold, &hold_response).ok());
+  v1::CreateSnapshotRequest cut;
+  cut.set_volume("vol");
+  cut.set_name("s");
+  cut.set_hold_id(hold.hold_id());
+  v1::CreateSnapshotResponse cut_response;
+  ASSERT_TRUE(node_->CreateSnapshot(cut, &cut_response).ok());
+  EXPECT_TRUE(cut_response.snapshot().complete());
+  v1::ReleaseWritesRequest release;
+  release.set_volume("vol");
+  release.set_hold_id(hold.hold_id());
+  v1::ReleaseWritesResponse release_response;
+  EXPECT_TRUE(node_->ReleaseWrites(release, &release_response).ok());
+  EXPECT_TRUE(Detach("vol").ok());
+}
+
 TEST_P(NodeReplicasTest, GoesOnFromOneReplicaWhenAskedTo) {
   MakeThreeCopies();
   ASSERT_TRUE(AttachTarget(1).ok());
