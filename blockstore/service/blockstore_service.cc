@@ -56,6 +56,7 @@ class BlockStoreService final : public v1::BlockStore::Service {
   KEEL_UNARY(GrowVolume)
   KEEL_UNARY(AttachVolume)
   KEEL_UNARY(DetachVolume)
+  KEEL_UNARY(SetQos)
   KEEL_UNARY(GetVolumeStatus)
   KEEL_UNARY(ScrubVolume)
   KEEL_UNARY(GetNode)

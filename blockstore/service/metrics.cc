@@ -95,6 +95,16 @@ void AddVolume(const VolumeCounters& volume, Page* page) {
                 Number(counters.trimmed_bytes), labels);
   page->Counter("keelson_volume_errors_total", "Requests answered with an error.",
                 Number(counters.errors), labels);
+  page->Gauge("keelson_volume_iops_limit", "Requests per second that clients may send; 0: any.",
+              Number(volume.qos.iops), labels);
+  page->Gauge("keelson_volume_bandwidth_limit_bytes",
+              "Bytes per second that clients may read and write; 0: any.",
+              Number(volume.qos.bytes_per_second), labels);
+  page->Counter("keelson_volume_delayed_requests_total",
+                "Requests that waited because of these limits, since the volume was attached.",
+                Number(volume.delayed.delayed_requests), labels);
+  page->Counter("keelson_volume_delayed_seconds_total", "How long they waited, all together.",
+                Number(volume.delayed.delayed_ns) / 1e9, labels);
   page->Gauge("keelson_volume_in_sync_members", "Copies that have every acknowledged write.",
               Number(volume.in_sync_members), labels);
   page->Gauge("keelson_volume_degraded_members", "Copies that have missed something.",

@@ -207,7 +207,9 @@ void Node::IndexVolumes(Slot* slot) {
   }
   for (const std::string& name : to_resume) {
     const bool read_only = state_.IsReadOnly(name);
-    slot->shard->thread().Run([host, name, read_only] { return host->Resume(name, read_only); });
+    const engine::QosLimits qos = state_.FindQos(name);
+    slot->shard->thread().Run(
+        [host, name, read_only, qos] { return host->Resume(name, read_only, qos); });
   }
 }
 

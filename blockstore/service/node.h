@@ -104,6 +104,7 @@ class Node {
                             v1::AttachVolumeResponse* response);
   absl::Status DetachVolume(const v1::DetachVolumeRequest& request,
                             v1::DetachVolumeResponse* response);
+  absl::Status SetQos(const v1::SetQosRequest& request, v1::SetQosResponse* response);
   absl::Status GetVolumeStatus(const v1::GetVolumeStatusRequest& request,
                                v1::GetVolumeStatusResponse* response);
   absl::Status ScrubVolume(const v1::ScrubVolumeRequest& request,
@@ -163,6 +164,11 @@ class Node {
   absl::Status Change(Slot* slot, std::string_view operation,
                       absl::FunctionRef<io::Task<absl::Status>(PoolHost*)> make);
 
+  // --- node_qos.cc: limits of what clients may ask for ---
+  // Remembers them for the attachment; what serves has them when ApplyQos has run.
+  absl::Status RememberQos(const std::string& name, const engine::QosLimits& limits);
+  void ApplyQos(const std::string& name, const engine::QosLimits& limits);
+
   absl::Status AttachServed(const v1::AttachVolumeRequest& request,
                             v1::AttachVolumeResponse* response);
   absl::Status DetachServed(const std::string& name);
@@ -172,6 +178,8 @@ class Node {
   absl::StatusOr<ChangeLock::Guard> LockDevice(const std::string& name, std::string_view operation);
   // The reactor that serves the volume, or nullptr.
   Shard* ServingShard(const std::string& name);
+  absl::Status AttachWithFrontend(const v1::AttachVolumeRequest& request,
+                                  v1::AttachVolumeResponse* response);
   absl::Status AttachWithDevice(const v1::AttachVolumeRequest& request,
                                 v1::AttachVolumeResponse* response);
   // Of a volume that has a device: the device, when it is what the request asks for.

@@ -69,11 +69,9 @@ void Node::DescribeDevice(const std::string& name, Message* message) {
 template void Node::DescribeDevice(const std::string&, v1::Volume*);
 template void Node::DescribeDevice(const std::string&, v1::GetVolumeStatusResponse*);
 
-absl::Status Node::AttachVolume(const v1::AttachVolumeRequest& request,
-                                v1::AttachVolumeResponse* response) {
-  RETURN_IF_ERROR(Ready());
+absl::Status Node::AttachWithFrontend(const v1::AttachVolumeRequest& request,
+                                      v1::AttachVolumeResponse* response) {
   const std::string& name = request.name();
-  ASSIGN_OR_RETURN(const ChangeLock::Guard guard, LockDevice(name, "attach volume"));
   const bool has_device = state_.HasLoop(name) || devices_->Has(name);
   switch (request.frontend()) {
     case v1::FRONTEND_UNSPECIFIED:

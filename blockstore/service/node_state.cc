@@ -39,7 +39,15 @@ nlohmann::json ToJson(const RememberedAttachment& attachment) {
           {"segment_bytes", target.segment_bytes()}, {"segments", segments}};
 }
 
-// Throws what nlohmann::json throws when a field is missing or of another type.
+// These throw what nlohmann::json throws when a field is missing or of another type.
+
+engine::QosLimits ParseQos(const nlohmann::json& json) {
+  engine::QosLimits limits;
+  limits.iops = json.at("iops").get<std::uint64_t>();
+  limits.bytes_per_second = json.at("bytes_per_second").get<std::uint64_t>();
+  return limits;
+}
+
 RememberedAttachment ParseAttachment(const nlohmann::json& json) {
   RememberedAttachment attachment;
   v1::AttachTarget& target = attachment.target;
@@ -90,15 +98,23 @@ absl::Status NodeState::Load() {
       set->insert(entry.get<std::string>());
     }
   }
+  const auto qos = state.find("qos");
+  if (qos != state.end() && !qos->is_object()) return Unreadable(path_, "qos");
   const auto attachments = state.find("attachments");
-  if (attachments == state.end()) return absl::OkStatus();
-  if (!attachments->is_object()) return Unreadable(path_, "attachments");
-  for (const auto& [volume, json] : attachments->items()) {
-    try {
-      attachments_[volume] = ParseAttachment(json);
-    } catch (const nlohmann::json::exception& error) {
-      return Unreadable(path_, absl::StrCat("attachment of ", volume, ": ", error.what()));
+  if (attachments != state.end() && !attachments->is_object()) {
+    return Unreadable(path_, "attachments");
+  }
+  try {
+    if (qos != state.end()) {
+      for (const auto& [volume, json] : qos->items()) qos_[volume] = ParseQos(json);
     }
+    if (attachments != state.end()) {
+      for (const auto& [volume, json] : attachments->items()) {
+        attachments_[volume] = ParseAttachment(json);
+      }
+    }
+  } catch (const nlohmann::json::exception& error) {
+    return Unreadable(path_, error.what());
   }
   return absl::OkStatus();
 }
@@ -109,6 +125,10 @@ absl::Status NodeState::Save() const {
   state["pools"] = pools_;
   state["read_only_volumes"] = read_only_volumes_;
   state["loop_volumes"] = loop_volumes_;
+  // Not worth a version: an older program serves such a volume without limits.
+  for (const auto& [volume, limits] : qos_) {
+    state["qos"][volume] = {{"iops", limits.iops}, {"bytes_per_second", limits.bytes_per_second}};
+  }
   state["attachments"] = nlohmann::json::object();
   for (const auto& [volume, attachment] : attachments_) {
     state["attachments"][volume] = ToJson(attachment);
@@ -166,6 +186,26 @@ absl::Status NodeState::SetIn(std::set<std::string>* set, const std::string& vol
   }
   const absl::Status status = Save();
   if (!status.ok()) *set = before;
+  return status;
+}
+
+engine::QosLimits NodeState::FindQos(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  const auto found = qos_.find(volume);
+  return found == qos_.end() ? engine::QosLimits() : found->second;
+}
+
+absl::Status NodeState::SetQos(const std::string& volume, const engine::QosLimits& limits) {
+  std::lock_guard lock(mutex_);
+  const std::map<std::string, engine::QosLimits> before = qos_;
+  if (limits == engine::QosLimits()) {
+    qos_.erase(volume);
+  } else {
+    qos_[volume] = limits;
+  }
+  if (qos_ == before) return absl::OkStatus();
+  const absl::Status status = Save();
+  if (!status.ok()) qos_ = before;
   return status;
 }
 

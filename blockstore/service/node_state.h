@@ -1,9 +1,9 @@
 #pragma once
 // NodeState: what a daemon must remember that no pool can tell it: which pools it opens, which
-// attachments are read-only, which volumes are shown as block devices (the frontend loop), and what
-// it has attached by a target. Kept in <state-dir>/pools.json,
-// replaced as a whole (temporary file, fsync, rename, fsync of the directory), so that a crash
-// leaves the old or the new one.
+// attachments are read-only or limited (QoS), which volumes are shown as block devices (the
+// frontend loop), and what it has attached by a target. Kept in <state-dir>/pools.json, replaced as
+// a whole (temporary file, fsync, rename, fsync of the directory), so that a crash leaves the old
+// or the new one.
 //
 // Owned by Node; any thread. Every change is durable when its call returns OK.
 
@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "blockstore/engine/rate_limiter.h"
 #include "proto/keelson/v1/blockstore.pb.h"
 
 namespace keelson::service {
@@ -46,6 +47,10 @@ class NodeState {
   bool HasLoop(const std::string& volume) const;
   absl::Status SetLoop(const std::string& volume, bool loop);
 
+  // Without limits when none are remembered; those are forgotten.
+  engine::QosLimits FindQos(const std::string& volume) const;
+  absl::Status SetQos(const std::string& volume, const engine::QosLimits& limits);
+
   std::map<std::string, RememberedAttachment> attachments() const;  // by the volume's name
   std::optional<RememberedAttachment> FindAttachment(const std::string& volume) const;
   absl::Status Remember(const std::string& volume, const RememberedAttachment& attachment);
@@ -62,6 +67,7 @@ class NodeState {
   std::set<std::string> pools_;              // absolute directories
   std::set<std::string> read_only_volumes_;  // attached read-only
   std::set<std::string> loop_volumes_;       // attached with the frontend loop
+  std::map<std::string, engine::QosLimits> qos_;
   std::map<std::string, RememberedAttachment> attachments_;
 };
 

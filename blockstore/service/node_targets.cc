@@ -90,11 +90,12 @@ absl::StatusOr<std::string> Node::AttachRemembered(const std::string& name,
                                                    std::int64_t attach_limit_ns) {
   ASSIGN_OR_RETURN(const engine::AttachTarget target,
                    ParseTarget(name, attachment.target, attachment.restart));
+  const engine::QosLimits qos = state_.FindQos(name);
   Shard* shard = AttachedOn(name);
   if (shard == nullptr) shard = ShardFor(target);
   absl::StatusOr<std::string> uri =
-      shard->thread().Run([shard, &target, &attachment, attach_limit_ns] {
-        return shard->volumes().Attach(target, attachment.read_only, attach_limit_ns);
+      shard->thread().Run([shard, &target, &attachment, &qos, attach_limit_ns] {
+        return shard->volumes().Attach(target, attachment.read_only, qos, attach_limit_ns);
       });
   const bool there =
       shard->thread().Run([shard, &name] { return shard->volumes().Status(name).ok(); });
@@ -138,6 +139,7 @@ absl::Status Node::DetachFrom(const std::string& name) {
 }
 
 absl::Status Node::DetachLocked(const std::string& name) {
+  RETURN_IF_ERROR(RememberQos(name, {}));
   RETURN_IF_ERROR(state_.Forget(name));
   Shard* const shard = AttachedOn(name);
   absl::Status status;
@@ -197,7 +199,8 @@ bool Node::ResumeAttachment(const std::string& name) {
     KEEL_LOG_WARN("event=attachment_forgotten volume={} attachment={} reason=\"{}\"", name,
                   attachment->target.attachment(), std::string(status.message()));
     // When it cannot be forgotten now it is at the next start. Its device gives errors then.
-    return state_.Forget(name).ok() && state_.SetLoop(name, false).ok();
+    return state_.Forget(name).ok() && state_.SetLoop(name, false).ok() &&
+           RememberQos(name, {}).ok();
   }
   bool first = false;
   {
@@ -229,6 +232,7 @@ absl::Status Node::GetVolumeStatus(const v1::GetVolumeStatusRequest& request,
     response->set_read_only(attachment->read_only);
     response->set_attachment(attachment->target.attachment());
     response->set_restart(attachment->restart);
+    SetQosMessage(state_.FindQos(name), response);
     std::lock_guard lock(tables_mutex_);
     const auto error = resume_errors_.find(name);
     response->set_error(error == resume_errors_.end() ? "it is being resumed" : error->second);

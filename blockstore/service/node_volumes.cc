@@ -266,8 +266,10 @@ absl::Status Node::AttachServed(const v1::AttachVolumeRequest& request,
   // between the two can leave a volume read-only that was not, never the other way round.
   const bool was_read_only = state_.IsReadOnly(request.name());
   if (request.read_only()) RETURN_IF_ERROR(state_.SetReadOnly(request.name(), true));
-  absl::StatusOr<std::string> uri = slot->shard->thread().Run(
-      [slot, &request] { return slot->host->Attach(request.name(), request.read_only()); });
+  const engine::QosLimits qos = state_.FindQos(request.name());
+  absl::StatusOr<std::string> uri = slot->shard->thread().Run([slot, &request, &qos] {
+    return slot->host->Attach(request.name(), request.read_only(), qos);
+  });
   const bool is_read_only = uri.ok() ? request.read_only() : was_read_only;
   RETURN_IF_ERROR(state_.SetReadOnly(request.name(), is_read_only));
   if (!uri.ok()) return uri.status();
@@ -278,6 +280,7 @@ absl::Status Node::AttachServed(const v1::AttachVolumeRequest& request,
 absl::Status Node::DetachServed(const std::string& name) {
   if (AttachedOn(name) != nullptr || state_.FindAttachment(name)) return DetachFrom(name);
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(name));
+  RETURN_IF_ERROR(RememberQos(name, {}));
   RETURN_IF_ERROR(
       Change(slot, "detach volume", [&name](PoolHost* host) { return host->Detach(name); }));
   return state_.SetReadOnly(name, false);

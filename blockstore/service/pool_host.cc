@@ -88,8 +88,8 @@ std::vector<std::string> PoolHost::ToResume() const {
   return names;
 }
 
-io::Task<void> PoolHost::Resume(std::string name, bool read_only) {
-  absl::StatusOr<std::string> uri = co_await Attach(name, read_only);
+io::Task<void> PoolHost::Resume(std::string name, bool read_only, engine::QosLimits qos) {
+  absl::StatusOr<std::string> uri = co_await Attach(name, read_only, qos);
   if (uri.ok()) {
     KEEL_LOG_INFO("event=volume_resumed volume={} pool={} mode={}", name, directory_,
                   ModeName(read_only));
@@ -220,7 +220,12 @@ absl::StatusOr<std::vector<v1::Snapshot>> PoolHost::Snapshots(std::string_view v
   return snapshots;
 }
 
-io::Task<absl::StatusOr<std::string>> PoolHost::Attach(std::string name, bool read_only) {
+void PoolHost::SetQos(const std::string& name, const engine::QosLimits& limits) {
+  if (engine::Engine* engine = FindEngine(name); engine != nullptr) engine->SetQos(limits);
+}
+
+io::Task<absl::StatusOr<std::string>> PoolHost::Attach(std::string name, bool read_only,
+                                                       engine::QosLimits qos) {
   if (const auto found = attachments_.find(name); found != attachments_.end()) {
     if (found->second.read_only == read_only) co_return frontend_->Uri(name);
     co_return absl::FailedPreconditionError(
@@ -234,6 +239,7 @@ io::Task<absl::StatusOr<std::string>> PoolHost::Attach(std::string name, bool re
   CO_ASSIGN_OR_RETURN(const replica::ReplicaInfo info, Info(name));
   engine::EngineOptions options;
   options.read_only = read_only;
+  options.qos = qos;
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
                       co_await engine::Engine::Attach(store_.get(), info.id, options));
   absl::Status marked = co_await store_->SetAttached(info.id, true);

@@ -44,7 +44,7 @@ class PoolHost {
   io::Task<absl::Status> Close();
 
   // Attaches a volume that an earlier daemon served. A failure is logged and shown by Volumes().
-  io::Task<void> Resume(std::string name, bool read_only);
+  io::Task<void> Resume(std::string name, bool read_only, engine::QosLimits qos);
   // The names of the volumes to resume.
   std::vector<std::string> ToResume() const;
   // Shows `error` with the volume until it is attached.
@@ -63,7 +63,10 @@ class PoolHost {
   io::Task<absl::Status> DeleteSnapshot(std::string volume, std::string name);
   absl::StatusOr<std::vector<v1::Snapshot>> Snapshots(std::string_view volume) const;
   // The URI. Idempotent; FAILED_PRECONDITION when attached in the other mode.
-  io::Task<absl::StatusOr<std::string>> Attach(std::string name, bool read_only);
+  io::Task<absl::StatusOr<std::string>> Attach(std::string name, bool read_only,
+                                               engine::QosLimits qos);
+  // Without effect when it is not attached here.
+  void SetQos(const std::string& name, const engine::QosLimits& limits);
   io::Task<absl::Status> Detach(std::string name);
   // NOT_FOUND when it is not attached here.
   absl::StatusOr<v1::GetVolumeStatusResponse> Status(const std::string& name) const;

@@ -186,12 +186,19 @@ v1::GetVolumeStatusResponse DescribeEngine(const std::string& name, engine::Engi
   response.set_attachment(engine->epoch().attachment);
   response.set_restart(engine->epoch().restart);
   response.set_error(std::string(engine->health().message()));
+  SetQosMessage(engine->limiter().limits(), &response);
   for (std::size_t i = 0; i < engine->segment_count(); ++i) {
     const engine::SegmentStatus status = engine->segment(i).Status();
     response.set_volume_id(status.configuration.volume.ToString());
     *response.add_segments() = ToMessage(status);
   }
   return response;
+}
+
+void SetQosMessage(const engine::QosLimits& limits, v1::GetVolumeStatusResponse* status) {
+  if (limits == engine::QosLimits()) return;
+  status->mutable_qos()->set_iops(limits.iops);
+  status->mutable_qos()->set_bandwidth_bytes_per_second(limits.bytes_per_second);
 }
 
 absl::StatusOr<pool::Uuid> ParseId(std::string_view field, const std::string& text) {

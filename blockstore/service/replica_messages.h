@@ -26,6 +26,9 @@ v1::Snapshot ToMessage(const replica::ConfiguredSnapshot& snapshot);
 // The status of an attached volume, but for its URI.
 v1::GetVolumeStatusResponse DescribeEngine(const std::string& name, engine::Engine* engine);
 
+// Absent without limits.
+void SetQosMessage(const engine::QosLimits& limits, v1::GetVolumeStatusResponse* status);
+
 absl::StatusOr<replica::Member> ParseMember(const v1::Member& message);
 absl::StatusOr<pool::Uuid> ParseId(std::string_view field, const std::string& text);
 absl::StatusOr<pool::ReplicaId> ParseReplicaId(std::string_view field, const std::string& text);

@@ -6,6 +6,8 @@ VolumeCounters VolumeCounters::Of(const std::string& volume, engine::Engine* eng
   VolumeCounters result;
   result.volume = volume;
   result.counters = engine->counters();
+  result.qos = engine->limiter().limits();
+  result.delayed = engine->limiter().counters();
   for (std::size_t i = 0; i < engine->segment_count(); ++i) {
     const engine::SegmentEngine& segment = engine->segment(i);
     const replica::Configuration configuration = segment.Status().configuration;

@@ -11,6 +11,8 @@ namespace keelson::service {
 struct VolumeCounters {
   std::string volume;
   engine::EngineCounters counters;
+  engine::QosLimits qos;
+  engine::RateLimiterCounters delayed;
   // Over all segments; witnesses are not counted.
   std::uint64_t in_sync_members = 0;
   std::uint64_t degraded_members = 0;  // have missed something

@@ -48,7 +48,7 @@ absl::StatusOr<engine::SegmentEngine*> VolumeHost::FindSegment(const std::string
 }
 
 io::Task<absl::StatusOr<std::string>> VolumeHost::Attach(engine::AttachTarget target,
-                                                         bool read_only,
+                                                         bool read_only, engine::QosLimits qos,
                                                          std::int64_t attach_limit_ns) {
   const std::string name = target.name;
   if (const auto found = attachments_.find(name); found != attachments_.end()) {
@@ -68,6 +68,7 @@ io::Task<absl::StatusOr<std::string>> VolumeHost::Attach(engine::AttachTarget ta
   if (frontend_->Attached(name) != nullptr) co_return taken;
   engine::EngineOptions options;
   options.read_only = read_only;
+  options.qos = qos;
   options.segment = segment_options_;
   options.segment.attach_limit_ns = attach_limit_ns;
   absl::AnyInvocable<pool::Uuid()> make_id = [] { return pool::Uuid::Random(); };
@@ -118,6 +119,11 @@ io::Task<void> VolumeHost::Close() {
     }
   }
   co_await gate_.Close();
+}
+
+void VolumeHost::SetQos(const std::string& name, const engine::QosLimits& limits) {
+  const auto found = attachments_.find(name);
+  if (found != attachments_.end()) found->second.engine->SetQos(limits);
 }
 
 io::Task<absl::Status> VolumeHost::AddMember(std::string name, std::uint32_t segment,

@@ -37,10 +37,13 @@ class VolumeHost {
   // FAILED_PRECONDITION: attached in the other mode, or another volume of this name is. Else errors
   // of Engine::Attach, for which it asks `attach_limit_ns` at most.
   io::Task<absl::StatusOr<std::string>> Attach(engine::AttachTarget target, bool read_only,
-                                               std::int64_t attach_limit_ns);
+                                               engine::QosLimits qos, std::int64_t attach_limit_ns);
   // Ends the clients and the engine. Requests that wait for members that do not answer fail.
   // OK when it is not attached.
   io::Task<absl::Status> Detach(std::string name);
+
+  // Without effect when it is not attached here.
+  void SetQos(const std::string& name, const engine::QosLimits& limits);
 
   // The rest are NOT_FOUND when the volume is not attached here.
   io::Task<absl::Status> AddMember(std::string name, std::uint32_t segment, replica::Member member,

@@ -113,6 +113,9 @@ absl::StatusOr<v1::ReleaseWritesResponse> Client::ReleaseWrites(
     const v1::ReleaseWritesRequest& request) {
   return connection_->Call(&Stub::ReleaseWrites, request);
 }
+absl::StatusOr<v1::SetQosResponse> Client::SetQos(const v1::SetQosRequest& request) {
+  return connection_->Call(&Stub::SetQos, request);
+}
 absl::StatusOr<v1::DeleteSnapshotResponse> Client::DeleteSnapshot(
     const v1::DeleteSnapshotRequest& request) {
   return connection_->Call(&Stub::DeleteSnapshot, request);

@@ -43,6 +43,7 @@ class Client {
   absl::StatusOr<v1::DetachVolumeResponse> DetachVolume(const v1::DetachVolumeRequest& request);
   absl::StatusOr<v1::GetVolumeStatusResponse> GetVolumeStatus(
       const v1::GetVolumeStatusRequest& request);
+  absl::StatusOr<v1::SetQosResponse> SetQos(const v1::SetQosRequest& request);
   absl::StatusOr<v1::ScrubVolumeResponse> ScrubVolume(const v1::ScrubVolumeRequest& request);
 
   absl::StatusOr<v1::GetNodeResponse> GetNode();

@@ -125,6 +125,9 @@ json ToJson(const VolumeView& volume) {
           {"device", volume.status ? volume.status->device() : ""},
           {"device_warning", volume.status ? volume.status->device_warning() : ""},
           {"error", volume.status ? volume.status->error() : ""},
+          {"iops", volume.status ? volume.status->qos().iops() : 0},
+          {"bandwidth_bytes_per_second",
+           volume.status ? volume.status->qos().bandwidth_bytes_per_second() : 0},
           {"waiting_for", waiting_for},
           {"scrub", volume.status ? ToJson(SummarizeScrub(*volume.status)) : json()},
           {"silent_nodes", volume.silent_nodes},
@@ -174,6 +177,16 @@ void PrintStatus(Output output, const VolumeView& volume, std::ostream* out) {
   *out << ", " << volume.in_sync() << " of " << volume.copies() << " copies in sync, "
        << StateOf(volume) << "\n";
   if (volume.status && !volume.status->uri().empty()) *out << volume.status->uri() << "\n";
+  if (volume.status && volume.status->has_qos()) {
+    const v1::Qos& qos = volume.status->qos();
+    *out << "limited to";
+    if (qos.iops() > 0) *out << " " << qos.iops() << " requests";
+    if (qos.iops() > 0 && qos.bandwidth_bytes_per_second() > 0) *out << " and";
+    if (qos.bandwidth_bytes_per_second() > 0) {
+      *out << " " << rpc::HumanSize(qos.bandwidth_bytes_per_second());
+    }
+    *out << " in a second\n";
+  }
   if (volume.status) {
     const ScrubReport scrub = SummarizeScrub(*volume.status);
     if (scrub.any) *out << FormatScrub(scrub) << "\n";

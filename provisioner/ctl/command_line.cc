@@ -275,10 +275,14 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
   CLI::App* set = AddNamed(volume, "set", "Change how an attached volume behaves", run);
   set->add_option("--min-in-sync", arguments.min_in_sync,
                   "Writes wait while fewer copies have everything")
-      ->check(CLI::Range(std::size_t{1}, kCopiesMax))
-      ->required();
+      ->check(CLI::Range(std::size_t{1}, kCopiesMax));
+  set->add_option("--iops", arguments.iops, "Requests per second that clients may send; 0: any");
+  set->add_option("--bandwidth", arguments.bandwidth_bytes_per_second,
+                  "Bytes per second that they may read and write, from 64k on; 0: any")
+      ->transform(kSize);
+  set->require_option(2, 4);  // the volume is one of them
   set->callback(
-      [run] { OnServingNode(run, [run] { return SetMinInSync(run->settings, run->volume); }); });
+      [run] { OnServingNode(run, [run] { return SetVolume(run->settings, run->volume); }); });
 
   CLI::App* attach =
       AddNamed(volume, "attach", "Serve a volume; prints its NBD URI, or its block device", run);

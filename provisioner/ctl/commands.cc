@@ -190,11 +190,28 @@ absl::Status GrowVolume(const Settings& settings, const VolumeArguments& volume,
               [&](const auto& response) { Print(settings.output, response.volume(), out); });
 }
 
-absl::Status SetMinInSync(const Settings& settings, const VolumeArguments& volume) {
-  v1::SetMinInSyncRequest request;
+absl::Status SetVolume(const Settings& settings, const VolumeArguments& volume) {
+  if (volume.min_in_sync != 0) {
+    v1::SetMinInSyncRequest request;
+    request.set_volume(volume.name);
+    request.set_min_in_sync(volume.min_in_sync);
+    const absl::Status set = Call(settings, &Client::SetMinInSync, request, kIgnore);
+    if (!set.ok()) return set;
+  }
+  if (!volume.iops && !volume.bandwidth_bytes_per_second) return absl::OkStatus();
+  v1::SetQosRequest request;
+  v1::GetVolumeStatusRequest question;
+  question.set_name(volume.name);
+  const absl::Status asked =
+      Call(settings, &Client::GetVolumeStatus, question,
+           [&](const auto& status) { *request.mutable_qos() = status.qos(); });
+  if (!asked.ok()) return asked;
   request.set_volume(volume.name);
-  request.set_min_in_sync(volume.min_in_sync);
-  return Call(settings, &Client::SetMinInSync, request, kIgnore);
+  if (volume.iops) request.mutable_qos()->set_iops(*volume.iops);
+  if (volume.bandwidth_bytes_per_second) {
+    request.mutable_qos()->set_bandwidth_bytes_per_second(*volume.bandwidth_bytes_per_second);
+  }
+  return Call(settings, &Client::SetQos, request, kIgnore);
 }
 
 absl::Status AttachVolume(const Settings& settings, const VolumeArguments& volume,

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <ostream>
 #include <string>
 
@@ -39,6 +40,8 @@ struct VolumeArguments {
   std::uint64_t size_bytes = 0;
   std::uint64_t bytes_per_second = 0;
   std::uint32_t min_in_sync = 0;      // 0: not given
+  std::optional<std::uint64_t> iops;  // 0: no limit
+  std::optional<std::uint64_t> bandwidth_bytes_per_second;
   v1::Frontend frontend = v1::FRONTEND_NBD;
   bool read_only = false;
   bool no_wait = false;
@@ -64,7 +67,8 @@ absl::Status DeleteSnapshot(const Settings& settings, const VolumeArguments& vol
 absl::Status CloneVolume(const Settings& settings, const VolumeArguments& volume,
                          std::ostream* out);
 absl::Status GrowVolume(const Settings& settings, const VolumeArguments& volume, std::ostream* out);
-absl::Status SetMinInSync(const Settings& settings, const VolumeArguments& volume);
+// Min in sync and limits, whichever are given; the limit that is not stays.
+absl::Status SetVolume(const Settings& settings, const VolumeArguments& volume);
 absl::Status AttachVolume(const Settings& settings, const VolumeArguments& volume,
                           std::ostream* out);
 absl::Status DetachVolume(const Settings& settings, const VolumeArguments& volume);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "blockstore/pool/ids.h"
 #include "tests/unit/service/nbd_client.h"
 #include "tests/unit/service/node_fixture.h"
@@ -178,9 +180,18 @@ TEST_P(NodeReplicasTest, SetsHowManyCopiesWritesNeed) {
   EXPECT_TRUE(absl::IsInvalidArgument(node_->SetMinInSync(request, &response)));
 }
 
-TEST_P(NodeReplicasTest, CutsUnderAHoldOfAVolumeOfThreeCopiesToo) {
+TEST_P(NodeReplicasTest, LimitsAndHoldsAreOfAVolumeOfThreeCopiesToo) {
   MakeThreeCopies();
   ASSERT_TRUE(AttachTarget(1).ok());
+  v1::SetQosRequest qos;
+  qos.set_volume("vol");
+  qos.mutable_qos()->set_iops(300);
+  v1::SetQosResponse qos_response;
+  ASSERT_TRUE(node_->SetQos(qos, &qos_response).ok());
+  Restart();
+  EXPECT_EQ(Status().qos().iops(), 300u);
+  while (!Status().attached()) std::this_thread::yield();
+  EXPECT_EQ(Status().qos().iops(), 300u);
   v1::HoldWritesRequest hold;
   hold.set_volume("vol");
   hold.set_hold_id(pool::Uuid::Random().ToString());
@@ -200,6 +211,8 @@ TEST_P(NodeReplicasTest, CutsUnderAHoldOfAVolumeOfThreeCopiesToo) {
   v1::ReleaseWritesResponse release_response;
   EXPECT_TRUE(node_->ReleaseWrites(release, &release_response).ok());
   EXPECT_TRUE(Detach("vol").ok());
+  ASSERT_TRUE(AttachTarget(2).ok());
+  EXPECT_FALSE(Status().has_qos());
 }
 
 TEST_P(NodeReplicasTest, GoesOnFromOneReplicaWhenAskedTo) {

@@ -51,6 +51,24 @@ TEST(NodeStateTest, RemembersAttachmentsAcrossAStart) {
   EXPECT_EQ(state.pools(), std::vector<std::string>{"/pool"});
 }
 
+TEST(NodeStateTest, RemembersLimitsUntilThereAreNone) {
+  const TemporaryDirectory directory;
+  {
+    NodeState state(directory.path());
+    ASSERT_TRUE(state.SetQos("vol", {.iops = 5, .bytes_per_second = 1 << 20}).ok());
+    ASSERT_TRUE(state.SetQos("other", {.iops = 7}).ok());
+    ASSERT_TRUE(state.SetQos("other", {}).ok());
+  }
+  NodeState state(directory.path());
+  ASSERT_TRUE(state.Load().ok());
+  EXPECT_EQ(state.FindQos("vol"), (engine::QosLimits{5, 1 << 20}));
+  EXPECT_EQ(state.FindQos("other"), engine::QosLimits());
+  std::ofstream(directory.Child("pools.json")) << R"({"version": 2, "qos": {"vol": {"iops": -}}})";
+  EXPECT_TRUE(absl::IsDataLoss(NodeState(directory.path()).Load()));
+  std::ofstream(directory.Child("pools.json")) << R"({"version": 2, "qos": {"vol": {}}})";
+  EXPECT_TRUE(absl::IsDataLoss(NodeState(directory.path()).Load()));
+}
+
 TEST(NodeStateTest, OnlyAVolumeWithADeviceNeedsThisVersion) {
   const TemporaryDirectory directory;
   NodeState state(directory.path());
