@@ -67,6 +67,21 @@ class BlockStoreService final : public v1::BlockStore::Service {
   KEEL_UNARY(RemoveReplica)
   KEEL_UNARY(SetMinInSync)
 
+  grpc::Status ListAllocated(grpc::ServerContext* context, const v1::ListAllocatedRequest* request,
+                             grpc::ServerWriter<v1::ListBlocksResponse>* writer) override {
+    return rpc::HandleCall(*context, "ListAllocated", [&] {
+      return node_->ListAllocated(
+          *request, [&](const v1::ListBlocksResponse& part) { return writer->Write(part); });
+    });
+  }
+  grpc::Status ListChanged(grpc::ServerContext* context, const v1::ListChangedRequest* request,
+                           grpc::ServerWriter<v1::ListBlocksResponse>* writer) override {
+    return rpc::HandleCall(*context, "ListChanged", [&] {
+      return node_->ListChanged(
+          *request, [&](const v1::ListBlocksResponse& part) { return writer->Write(part); });
+    });
+  }
+
   grpc::Status DumpPool(grpc::ServerContext* context, const v1::DumpPoolRequest* request,
                         grpc::ServerWriter<v1::DumpPoolResponse>* writer) override {
     return rpc::HandleCall(*context, "DumpPool", [&]() -> absl::Status {

@@ -29,6 +29,7 @@
 #include "blockstore/service/loop_frontend.h"
 #include "blockstore/service/node_state.h"
 #include "blockstore/service/open_pool.h"
+#include "blockstore/service/pool_host.h"
 #include "blockstore/service/retry.h"
 #include "blockstore/service/shard.h"
 #include "proto/keelson/v1/blockstore.pb.h"
@@ -97,6 +98,10 @@ class Node {
                               v1::DeleteSnapshotResponse* response);
   absl::Status ListSnapshots(const v1::ListSnapshotsRequest& request,
                              v1::ListSnapshotsResponse* response);
+  // Hand the list to `send`, part by part, until it returns false: then they are CANCELLED.
+  using SendBlocks = absl::FunctionRef<bool(const v1::ListBlocksResponse&)>;
+  absl::Status ListAllocated(const v1::ListAllocatedRequest& request, SendBlocks send);
+  absl::Status ListChanged(const v1::ListChangedRequest& request, SendBlocks send);
   absl::Status CloneVolume(const v1::CloneVolumeRequest& request,
                            v1::CloneVolumeResponse* response);
   absl::Status GrowVolume(const v1::GrowVolumeRequest& request, v1::GrowVolumeResponse* response);
@@ -163,6 +168,19 @@ class Node {
                            absl::FunctionRef<io::Task<absl::StatusOr<T>>(PoolHost*)> make);
   absl::Status Change(Slot* slot, std::string_view operation,
                       absl::FunctionRef<io::Task<absl::Status>(PoolHost*)> make);
+
+  // --- node_blocks.cc: lists of a snapshot's blocks ---
+  struct BlockListing {
+    std::string volume, snapshot, base;  // base: empty for all blocks that are no holes
+    std::uint64_t from_offset = 0;
+    std::uint64_t count_max = 0;
+  };
+  absl::Status ListBlocks(const BlockListing& listing, SendBlocks send);
+  // Of one segment, from a copy in any pool of this daemon.
+  absl::StatusOr<PoolHost::SegmentBlocks> ListSegment(const BlockListing& listing,
+                                                      std::uint32_t segment,
+                                                      std::uint64_t from_offset,
+                                                      std::size_t ranges_max);
 
   // --- node_qos.cc: limits of what clients may ask for ---
   // Remembers them for the attachment; what serves has them when ApplyQos has run.

@@ -44,6 +44,15 @@ absl::Status NotAttached(const std::string& name) {
   return absl::NotFoundError(absl::StrCat("volume '", name, "' is not attached on this node"));
 }
 
+absl::StatusOr<pool::SnapshotId> SnapshotNamed(const replica::Configuration& configuration,
+                                               std::string_view name) {
+  for (const replica::ConfiguredSnapshot& snapshot : configuration.snapshots) {
+    if (snapshot.name == name && snapshot.complete) return snapshot.id;
+  }
+  return absl::NotFoundError(absl::StrCat("volume '", configuration.volume_name,
+                                          "' has no snapshot '", std::string(name), "'"));
+}
+
 const char* ModeName(bool read_only) { return read_only ? "read-only" : "read-write"; }
 
 }  // namespace
@@ -218,6 +227,35 @@ absl::StatusOr<std::vector<v1::Snapshot>> PoolHost::Snapshots(std::string_view v
     snapshots.push_back(DescribeSnapshot(snapshot));
   }
   return snapshots;
+}
+
+absl::StatusOr<std::optional<PoolHost::SegmentBlocks>> PoolHost::ListBlocks(
+    std::string_view volume, std::uint32_t segment, std::string_view snapshot,
+    std::string_view base, std::uint64_t from_offset, std::size_t ranges_max) const {
+  for (const replica::ReplicaInfo& info : store_->List()) {
+    if (info.name != volume || info.segment != segment || info.witness) continue;
+    if (!info.configuration.has_value() || info.configuration->quarantined()) continue;
+    const replica::Configuration& configuration = *info.configuration;
+    const replica::Member* member = configuration.Find(store_->pool().id(), info.id);
+    // One that is not InSync may lack parts of the snapshots that its record has.
+    if (member == nullptr || member->state != replica::MemberState::kInSync) continue;
+    replica::BlockListQuery query;
+    ASSIGN_OR_RETURN(query.snapshot, SnapshotNamed(configuration, snapshot));
+    if (!base.empty()) {
+      const absl::StatusOr<pool::SnapshotId> older = SnapshotNamed(configuration, base);
+      if (older.ok()) query.base = *older;
+      // A later segment may have come after it: then all that it has is new.
+      if (!older.ok() && segment == 0) return older.status();
+    }
+    query.from_offset = from_offset;
+    query.ranges_max = ranges_max;
+    SegmentBlocks blocks;
+    ASSIGN_OR_RETURN(blocks.list, replica::ListBlocks(*store_->Find(info.id), query));
+    blocks.segment_count = configuration.segment_count;
+    blocks.segment_bytes = configuration.segment_bytes;
+    return blocks;
+  }
+  return std::nullopt;
 }
 
 void PoolHost::SetQos(const std::string& name, const engine::QosLimits& limits) {

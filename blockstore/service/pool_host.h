@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "blockstore/engine/engine.h"
+#include "blockstore/replica/block_lists.h"
 #include "blockstore/replica/check.h"
 #include "blockstore/replica/replica_store.h"
 #include "blockstore/service/nbd_frontend.h"
@@ -62,6 +63,17 @@ class PoolHost {
   absl::Status ReleaseWrites(const std::string& name, pool::Uuid hold);
   io::Task<absl::Status> DeleteSnapshot(std::string volume, std::string name);
   absl::StatusOr<std::vector<v1::Snapshot>> Snapshots(std::string_view volume) const;
+  struct SegmentBlocks {
+    replica::BlockList list;
+    std::uint32_t segment_count = 0;
+    std::uint64_t segment_bytes = 0;  // of all but the last; 0: there is one
+  };
+  // The blocks of a snapshot in a segment of any volume with a copy here that has everything, or
+  // those changed since `base` if that is not empty. Empty: no such copy. NOT_FOUND: no such
+  // snapshot. See replica::ListBlocks.
+  absl::StatusOr<std::optional<SegmentBlocks>> ListBlocks(
+      std::string_view volume, std::uint32_t segment, std::string_view snapshot,
+      std::string_view base, std::uint64_t from_offset, std::size_t ranges_max) const;
   // The URI. Idempotent; FAILED_PRECONDITION when attached in the other mode.
   io::Task<absl::StatusOr<std::string>> Attach(std::string name, bool read_only,
                                                engine::QosLimits qos);

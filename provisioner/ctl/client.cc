@@ -106,6 +106,20 @@ absl::StatusOr<v1::CreateSnapshotResponse> Client::CreateSnapshot(
     const v1::CreateSnapshotRequest& request) {
   return connection_->Call(&Stub::CreateSnapshot, request);
 }
+absl::Status Client::ListAllocated(const v1::ListAllocatedRequest& request, UseBlocks use) {
+  grpc::ClientContext context;
+  const auto reader = connection_->stub->ListAllocated(&context, request);
+  v1::ListBlocksResponse part;
+  while (reader->Read(&part)) use(part);
+  return rpc::FromGrpcStatus(reader->Finish());
+}
+absl::Status Client::ListChanged(const v1::ListChangedRequest& request, UseBlocks use) {
+  grpc::ClientContext context;
+  const auto reader = connection_->stub->ListChanged(&context, request);
+  v1::ListBlocksResponse part;
+  while (reader->Read(&part)) use(part);
+  return rpc::FromGrpcStatus(reader->Finish());
+}
 absl::StatusOr<v1::HoldWritesResponse> Client::HoldWrites(const v1::HoldWritesRequest& request) {
   return connection_->Call(&Stub::HoldWrites, request);
 }

@@ -1,7 +1,7 @@
 #pragma once
 // Client: keelctl's connection to one keelson-blockstore. Blocking; one thread. Every call but
-// CheckPool and DumpPool, which take as long as the pool is big, has a deadline. Errors are the
-// daemon's, or say that it does not answer.
+// CheckPool, DumpPool and the lists of blocks, which take as long as the pool is big, has a
+// deadline. Errors are the daemon's, or say that it does not answer.
 
 #include <chrono>
 #include <memory>
@@ -32,6 +32,10 @@ class Client {
   absl::StatusOr<v1::DeleteVolumeResponse> DeleteVolume(const v1::DeleteVolumeRequest& request);
   absl::StatusOr<v1::CreateSnapshotResponse> CreateSnapshot(
       const v1::CreateSnapshotRequest& request);
+  // Call `use` for each part, in order.
+  using UseBlocks = absl::FunctionRef<void(const v1::ListBlocksResponse&)>;
+  absl::Status ListAllocated(const v1::ListAllocatedRequest& request, UseBlocks use);
+  absl::Status ListChanged(const v1::ListChangedRequest& request, UseBlocks use);
   absl::StatusOr<v1::HoldWritesResponse> HoldWrites(const v1::HoldWritesRequest& request);
   absl::StatusOr<v1::ReleaseWritesResponse> ReleaseWrites(const v1::ReleaseWritesRequest& request);
   absl::StatusOr<v1::DeleteSnapshotResponse> DeleteSnapshot(

@@ -183,6 +183,14 @@ void AddSnapshotCommands(CLI::App* volume, Run* run) {
     OnServingNode(run, [run] { return ListSnapshots(run->settings, run->volume, run->out); });
   });
 
+  CLI::App* blocks = AddNamed(volume, "snapshot-blocks",
+                              "List where a snapshot has data: lines of OFFSET BYTES", run);
+  blocks->add_option("SNAPSHOT", arguments.snapshot, "Its name")->required();
+  blocks->add_option("--since", arguments.since, "Only what changed since this older snapshot");
+  blocks->callback([run] {
+    OnServingNode(run, [run] { return ListBlocks(run->settings, run->volume, run->out); });
+  });
+
   CLI::App* remove = AddNamed(volume, "snapshot-delete", "Delete a snapshot", run);
   remove->add_option("SNAPSHOT", arguments.snapshot, "Its name")->required();
   remove->callback(

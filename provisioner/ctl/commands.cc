@@ -150,6 +150,28 @@ absl::Status ReleaseWrites(const Settings& settings, const VolumeArguments& volu
   return Call(settings, &Client::ReleaseWrites, request, kIgnore);
 }
 
+absl::Status ListBlocks(const Settings& settings, const VolumeArguments& volume,
+                        std::ostream* out) {
+  const absl::StatusOr<std::unique_ptr<Client>> client = Connect(settings);
+  if (!client.ok()) return client.status();
+  const auto print = [out](const v1::ListBlocksResponse& part) {
+    for (const v1::BlockRange& range : part.ranges()) {
+      *out << range.offset() << " " << range.size_bytes() << "\n";
+    }
+  };
+  if (volume.since.empty()) {
+    v1::ListAllocatedRequest request;
+    request.set_volume(volume.name);
+    request.set_snapshot(volume.snapshot);
+    return (*client)->ListAllocated(request, print);
+  }
+  v1::ListChangedRequest request;
+  request.set_volume(volume.name);
+  request.set_base_snapshot(volume.since);
+  request.set_target_snapshot(volume.snapshot);
+  return (*client)->ListChanged(request, print);
+}
+
 absl::Status ListSnapshots(const Settings& settings, const VolumeArguments& volume,
                            std::ostream* out) {
   v1::ListSnapshotsRequest request;

@@ -34,6 +34,7 @@ struct VolumeArguments {
   std::string name;
   std::string pool;
   std::string snapshot;
+  std::string since;  // an older snapshot
   std::string hold;   // its id
   std::uint32_t hold_limit_ms = 0;
   std::string source;  // VOLUME@SNAPSHOT
@@ -61,6 +62,8 @@ absl::Status CreateSnapshot(const Settings& settings, const VolumeArguments& vol
                             std::ostream* out);
 absl::Status HoldWrites(const Settings& settings, const VolumeArguments& volume);
 absl::Status ReleaseWrites(const Settings& settings, const VolumeArguments& volume);
+// A line "OFFSET BYTES" for each range of a snapshot's blocks, or of those changed since another.
+absl::Status ListBlocks(const Settings& settings, const VolumeArguments& volume, std::ostream* out);
 absl::Status ListSnapshots(const Settings& settings, const VolumeArguments& volume,
                            std::ostream* out);
 absl::Status DeleteSnapshot(const Settings& settings, const VolumeArguments& volume);
