@@ -12,8 +12,10 @@
 namespace keelson::csi {
 namespace {
 
-constexpr int kReconnectMsMin = 100;
-constexpr int kReconnectMsMax = 1000;
+// Pauses between attempts, and how long one may take: a busy machine needs more than a moment.
+constexpr int kReconnectPauseMs = 100;
+constexpr int kReconnectPauseMsMax = 1000;
+constexpr int kConnectMsMax = 10'000;
 // A list of volumes with all that the provisioner says of each is larger than gRPC's 4 MiB.
 constexpr int kMessageBytesMax = 64 << 20;
 
@@ -22,9 +24,9 @@ constexpr int kMessageBytesMax = 64 << 20;
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenBackend(const std::string& address) {
   ASSIGN_OR_RETURN(const std::string path, rpc::UnixPathOf(address));
   grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kReconnectMsMin);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kReconnectMsMin);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kReconnectMsMax);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kReconnectPauseMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectMsMax);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kReconnectPauseMsMax);
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
   return grpc::CreateCustomChannel(absl::StrCat("unix:", path), grpc::InsecureChannelCredentials(),
                                    arguments);
@@ -57,6 +59,9 @@ absl::Status BackendStatus(const grpc::Status& status, std::string_view who) {
           absl::StrCat("the ", name, " has not finished in time; try again: ", text));
     case absl::StatusCode::kUnknown:
       return absl::InternalError(absl::StrCat("the ", name, " failed: ", text));
+    case absl::StatusCode::kUnimplemented:
+      return absl::UnimplementedError(
+          absl::StrCat("the ", name, " of this version does not do that: ", text));
     default:
       break;
   }
