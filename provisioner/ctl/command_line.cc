@@ -8,12 +8,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "proto/rpc/size_text.h"
 #include "provisioner/ctl/cluster_commands.h"
 #include "provisioner/ctl/commands.h"
 #include "provisioner/ctl/control_commands.h"
 #include "provisioner/ctl/csi_commands.h"
 #include "provisioner/ctl/offline.h"
+#include "provisioner/ctl/size_option.h"
 
 namespace keelson::ctl {
 namespace {
@@ -34,16 +34,6 @@ struct Run {
   std::ostream* out = nullptr;
   absl::Status status;
 };
-
-// Lets an option of an integer take "4k" and "1.5g".
-const CLI::Validator kSize(
-    [](std::string& text) {
-      const absl::StatusOr<std::uint64_t> size_bytes = rpc::ParseSize(text);
-      if (!size_bytes.ok()) return std::string(size_bytes.status().message());
-      text = absl::StrCat(*size_bytes);
-      return std::string();
-    },
-    "SIZE");
 
 const std::map<std::string, v1::Frontend> kFrontends = {
     {"nbd", v1::FRONTEND_NBD}, {"loop", v1::FRONTEND_LOOP}, {"auto", v1::FRONTEND_AUTO}};

@@ -10,6 +10,7 @@
 #include "proto/rpc/size_text.h"
 #include "proto/rpc/status_macros.h"
 #include "provisioner/ctl/control_client.h"
+#include "provisioner/ctl/size_option.h"
 
 namespace keelson::ctl {
 namespace {
@@ -265,16 +266,6 @@ absl::Status Adopt(const ControlArguments& arguments, std::ostream* out) {
   for (const std::string& problem : response.problems()) *out << problem << "\n";
   return absl::OkStatus();
 }
-
-// "1g", "512Mi".
-const CLI::Validator kSize(
-    [](std::string& text) {
-      const absl::StatusOr<std::uint64_t> size_bytes = rpc::ParseSize(text);
-      if (!size_bytes.ok()) return std::string(size_bytes.status().message());
-      text = absl::StrCat(*size_bytes);
-      return std::string();
-    },
-    "SIZE");
 
 }  // namespace
 

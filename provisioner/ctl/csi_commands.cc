@@ -15,9 +15,9 @@
 #include "absl/strings/str_cat.h"
 #include "proto/csi/v1/csi.grpc.pb.h"
 #include "proto/rpc/channel.h"
-#include "proto/rpc/size_text.h"
 #include "proto/rpc/status_macros.h"
 #include "proto/rpc/status_map.h"
+#include "provisioner/ctl/size_option.h"
 
 namespace keelson::ctl {
 namespace {
@@ -168,15 +168,6 @@ absl::Status Delete(const CsiArguments& arguments, std::ostream*) {
   request.set_volume_id(arguments.volume);
   return Call(stub.get(), &csi::v1::Controller::Stub::DeleteVolume, request).status();
 }
-
-const CLI::Validator kSize(
-    [](std::string& text) {
-      const absl::StatusOr<std::uint64_t> size_bytes = rpc::ParseSize(text);
-      if (!size_bytes.ok()) return std::string(size_bytes.status().message());
-      text = absl::StrCat(*size_bytes);
-      return std::string();
-    },
-    "SIZE");
 
 }  // namespace
 
