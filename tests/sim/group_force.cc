@@ -51,7 +51,12 @@ void GroupHarness::LoseMajority() {
   std::vector<Member> copies;
   for (const Member& member : now.members) {
     const GroupNode* const node = NodeOf(member.pool);
-    if (!member.witness && node->Healthy() && !Paused(node->process())) copies.push_back(member);
+    // One that was just added and never got anything may not know yet that it is a member.
+    const bool blank =
+        member.state == MemberState::kOut && member.in_sync_through == pool::Generation{};
+    if (!member.witness && !blank && node->Healthy() && !Paused(node->process())) {
+      copies.push_back(member);
+    }
   }
   if (copies.empty()) return;
   force_.named = copies[late_chance_.Below(copies.size())];
