@@ -10,8 +10,8 @@
 namespace keelson::csi {
 
 // `what` names the object and the act, for example "mount of /dev/loop3 at /a/b".
-//   ENOENT -> NOT_FOUND   EBUSY, ENOTEMPTY -> FAILED_PRECONDITION   EACCES, EPERM ->
-//   PERMISSION_DENIED ENOSPC -> RESOURCE_EXHAUSTED   everything else -> INTERNAL
+//   ENOENT -> NOT_FOUND   EBUSY, ENOTEMPTY -> FAILED_PRECONDITION   ENOSPC -> RESOURCE_EXHAUSTED
+//   EACCES, EPERM -> PERMISSION_DENIED   everything else -> INTERNAL
 absl::Status ErrnoStatus(int error_number, std::string_view what);
 
 }  // namespace keelson::csi
