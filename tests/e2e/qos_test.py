@@ -46,32 +46,39 @@ def expect_rate(found, asked, what):
 
 
 def keeps_to_limits(daemon, uri):
-    daemon.ctl("volume", "set", "vol", "--iops", 400)
+    daemon.ctl("volume", "set", "vol", "--iops", 200)
     rate, _ = fio(uri, "--rw=randrw", "--bs=4k", "--iodepth=16")
-    expect_rate(rate, 400, "requests per second")
-    daemon.ctl("volume", "set", "vol", "--iops", 0, "--bandwidth", "8m")
+    expect_rate(rate, 200, "requests per second")
+    daemon.ctl("volume", "set", "vol", "--iops", 0, "--bandwidth", "4m")
     _, rate = fio(uri, "--rw=randwrite", "--bs=64k", "--iodepth=4")
-    expect_rate(rate, 8 * MIB, "bytes per second, of 64 KiB")
+    expect_rate(rate, 4 * MIB, "bytes per second, of 64 KiB")
     _, rate = fio(uri, "--rw=read", "--bs=1m", "--iodepth=4")
-    expect_rate(rate, 8 * MIB, "bytes per second, of 1 MiB")
+    expect_rate(rate, 4 * MIB, "bytes per second, of 1 MiB")
     metrics = daemon.metrics()
-    expect(metrics['keelson_volume_bandwidth_limit_bytes{volume="vol"}'] == 8 * MIB, "limit metric")
+    expect(metrics['keelson_volume_bandwidth_limit_bytes{volume="vol"}'] == 4 * MIB, "limit metric")
     expect(metrics['keelson_volume_delayed_requests_total{volume="vol"}'] > 0, "delay metric")
 
 
 def changes_at_once_and_is_remembered(daemon, uri):
-    daemon.ctl("volume", "set", "vol", "--iops", 100, "--bandwidth", 0)
-    change = threading.Timer(
-        RUNTIME_S / 2, daemon.ctl, ("volume", "set", "vol", "--iops", "900")
+    daemon.ctl("volume", "set", "vol", "--iops", 20, "--bandwidth", 0)
+    load = threading.Thread(
+        target=fio, args=(uri, "--rw=randwrite", "--bs=4k", "--iodepth=16", "--runtime=10")
     )
-    change.start()
-    rate, _ = fio(uri, "--rw=randwrite", "--bs=4k", "--iodepth=16")
-    change.join()
-    expect(400 < rate < 600, f"half a run at 100 and half at 900 gives {rate:.0f}")
+    load.start()
+    time.sleep(2)
+    daemon.ctl("volume", "set", "vol", "--iops", 200)
+    began, before = time.monotonic(), daemon.metric("keelson_volume_writes_total")
+    time.sleep(3)
+    written = daemon.metric("keelson_volume_writes_total") - before
+    rate = written / (time.monotonic() - began)
+    print(f"note: requests per second after a change from 20 to 200: {rate:.0f}")
+    # Counted from outside, it is less exact than what fio says.
+    expect(100 < rate < 250, f"{rate:.0f} requests per second")
+    load.join()
     daemon.kill()
     daemon.start()
     rate, _ = fio(uri, "--rw=randwrite", "--bs=4k", "--iodepth=16")
-    expect_rate(rate, 900, "requests per second after a restart")
+    expect_rate(rate, 200, "requests per second after a restart")
 
 
 def does_not_hold_up_a_detachment(daemon):
@@ -82,7 +89,7 @@ def does_not_hold_up_a_detachment(daemon):
     began = time.monotonic()
     daemon.ctl("volume", "detach", "vol")
     took = time.monotonic() - began
-    expect(took < 3, f"it took {took:.1f} s")
+    expect(took < 15, f"32 requests at one in a second, and it took {took:.1f} s")
     try:
         while client.in_flight:
             client.receive()
@@ -91,7 +98,7 @@ def does_not_hold_up_a_detachment(daemon):
     client.close()
     uri = daemon.attach("vol")
     rate, _ = fio(uri, "--rw=randwrite", "--bs=4k", "--iodepth=16", "--runtime=2")
-    expect(rate > 1000, f"the limits outlive the attachment: {rate:.0f} requests per second")
+    expect(rate > 100, f"the limits outlive the attachment: {rate:.0f} requests per second")
 
 
 def main():
