@@ -181,6 +181,34 @@ def does_not_hold_up_a_detachment(cluster):
         cluster.attach(name, node)
 
 
+def lists_blocks(cluster):
+    """Where a snapshot has data, and what changed since an older one, at any node with a copy."""
+    cluster.create("listed", f"{32 * MIB}", 3)
+    cluster.attach("listed", "a")
+    with NbdClient(cluster["a"].nbd_socket, "listed") as client:
+        client.write(0, bytes([1]) * 2 * BLOCK)
+        client.write(MIB, bytes([2]) * BLOCK)
+        cluster.ctl("volume", "snapshot", "listed", "old")
+        client.write(BLOCK, bytes([3]) * BLOCK)
+        client.trim(MIB, BLOCK)
+        client.write(5 * MIB - BLOCK, bytes([4]) * 2 * BLOCK)  # of two extents
+        cluster.ctl("volume", "snapshot", "listed", "new")
+    cluster.ctl("volume", "detach", "listed")
+
+    def listed(node, *arguments):
+        lines = cluster[node].ctl("volume", "snapshot-blocks", "listed", *arguments).stdout
+        return [tuple(map(int, line.split())) for line in lines.splitlines()]
+
+    last = (5 * MIB - BLOCK, 2 * BLOCK)
+    for node in cluster.nodes:
+        expect(listed(node, "old") == [(0, 2 * BLOCK), (MIB, BLOCK)], f"{listed(node, 'old')}")
+        expect(listed(node, "new") == [(0, 2 * BLOCK), last], f"{listed(node, 'new')}")
+        changed = listed(node, "new", "--since", "old")
+        expect(changed == [(BLOCK, BLOCK), (MIB, BLOCK), last], f"{changed}")
+    cluster["b"].refuses("older", "volume", "snapshot-blocks", "listed", "old", "--since", "new")
+    cluster["b"].refuses("no snapshot", "volume", "snapshot-blocks", "listed", "none")
+
+
 def main():
     checks = harness.Checks()
     with harness.Workspace("group") as workspace:
@@ -197,6 +225,8 @@ def main():
             survives_a_death(cluster)
         with checks.case("a hold does not hold up a detachment"):
             does_not_hold_up_a_detachment(cluster)
+        with checks.case("what a snapshot has, and what changed, is listed"):
+            lists_blocks(cluster)
         with checks.case("all daemons end cleanly, their pools are sound"):
             cluster.end_soundly()
         if checks.failed:
