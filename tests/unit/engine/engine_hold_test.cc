@@ -43,9 +43,9 @@ class EngineHoldTest : public EngineFixture {
                                         Pending* pending) {
     pending->status = co_await engine->HoldWrites(id, duration_ns);
   }
-  static io::internal::Detached RunGet(Engine* engine, std::span<std::byte> into,
-                                       Pending* pending) {
-    pending->status = co_await engine->Read(0, into);
+  static io::internal::Detached RunCut(Engine* engine, pool::Uuid hold, Pending* pending) {
+    absl::StatusOr<pool::SnapshotId> id = co_await engine->Snapshot("s", 0, hold);
+    pending->status = id.status();
   }
   absl::Status Hold(std::uint8_t number, std::int64_t duration_ns = 10 * kSecond) {
     return Must(engine_->HoldWrites(Id(number), duration_ns));
@@ -244,6 +244,26 @@ TEST_F(EngineHoldTest, AHoldThatCannotBeginInTimeFailsAndHoldsNothing) {
   Pass(10 * kSecond);
   EXPECT_TRUE(Put(0, "a").ok());
   EXPECT_TRUE(engine_->health().ok()) << engine_->health();
+}
+
+// The first segment's seal waits for a majority; the second one is not sealed yet.
+TEST_F(EngineHoldTest, ALimitThatPassesWhileASnapshotIsSealedWaitsForIt) {
+  MakeTwoSegments();
+  ASSERT_TRUE(Hold(1, 2 * kSecond).ok());
+  Pending cut, write;
+  SegmentFixture::Cut(1);
+  RunCut(engine_.get(), Id(1), &cut);
+  RunPut(this, kSegmentBytes, 'a', &write);
+  Pass(5 * kSecond);
+  EXPECT_FALSE(cut.status.has_value());
+  Heal(1);
+  Pass(10 * kSecond);
+  ASSERT_TRUE(cut.ok());
+  EXPECT_TRUE(write.ok());
+  const auto snapshots = engine_->segment(0).Status().configuration.snapshots;
+  ASSERT_EQ(snapshots.size(), 1u);
+  EXPECT_EQ(InSnapshot(1, snapshots[0].id), '0') << "the write came after the hold began";
+  EXPECT_TRUE(absl::IsAborted(Cut("t", 1).status())) << "it is over by now";
 }
 
 // The segments are held one after the other: those that are must not be kept because one hangs.
