@@ -271,8 +271,11 @@ io::Task<void> Segment::Keeper(MemberSlot* slot) {
 }
 
 io::Task<absl::Status> Segment::Connect(MemberSlot* slot) {
-  // It has a session to vote in, and none to be used in.
-  if (HasToLeave(*slot) && slot->port->open()) co_return absl::UnavailableError(slot->problem);
+  if (HasToLeave(*slot) && slot->port->open()) {
+    // It has a session to vote in, and none to be used in.
+    FailIfAllRestarted();
+    co_return absl::UnavailableError(slot->problem);
+  }
   co_await slot->port->Close();
   absl::StatusOr<replica::PrepareAnswer> answer =
       co_await slot->port->Prepare(epoch_, ShortDeadline());
