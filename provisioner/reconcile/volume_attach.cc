@@ -24,6 +24,22 @@ v1::Frontend FrontendOf(const control::v1::Settings& settings) {
   return v1::FRONTEND_AUTO;
 }
 
+// Gives the volume the attachment that is wanted, under the next number (R1).
+void Mint(rec::AttachmentRecord wanted, rec::VolumeRecord* volume) {
+  volume->set_attachments(volume->attachments() + 1);
+  wanted.set_number(volume->attachments());
+  *volume->mutable_attachment() = std::move(wanted);
+}
+
+// OK once the node serves the volume no more; also where it never did, where a later attachment
+// fenced it, or where there is no such node.
+absl::Status DetachAt(const Environment& env, const std::string& node, const std::string& volume) {
+  const absl::StatusOr<BlockStore> store = env.StoreOf(node);
+  const absl::Status detached = store.ok() ? store->DetachVolume(volume) : store.status();
+  if (absl::IsNotFound(detached) || absl::IsAborted(detached)) return absl::OkStatus();
+  return detached;
+}
+
 }  // namespace
 
 v1::SegmentHint VolumeReconciler::HintOf(const rec::VolumeRecord& volume, int segment,
@@ -76,12 +92,10 @@ VolumeReconciler::Step VolumeReconciler::SettleAttachment(Pass* pass) {
   if (wanted.empty()) return Progress::kDone;
   if (attachment.node().empty()) {
     RETURN_IF_ERROR(Change(pass, [&](rec::VolumeRecord* changed) {
-      changed->set_attachments(changed->attachments() + 1);
-      rec::AttachmentRecord* const made = changed->mutable_attachment();
-      made->Clear();
-      made->set_node(wanted);
-      made->set_number(changed->attachments());
-      made->set_read_only(read_only);
+      rec::AttachmentRecord made;
+      made.set_node(wanted);
+      made.set_read_only(read_only);
+      Mint(std::move(made), changed);
       return absl::OkStatus();
     }));
     return Progress::kAgain;
@@ -92,9 +106,8 @@ VolumeReconciler::Step VolumeReconciler::SettleAttachment(Pass* pass) {
 VolumeReconciler::Step VolumeReconciler::ReleaseEngine(Pass* pass) {
   const std::string node = pass->record().attachment().node();
   const std::uint64_t number = pass->record().attachment().number();
-  const absl::StatusOr<BlockStore> store = env_->StoreOf(node);
-  const absl::Status detached = store.ok() ? store->DetachVolume(pass->id()) : store.status();
-  const bool gone = detached.ok() || absl::IsNotFound(detached) || absl::IsAborted(detached);
+  const absl::Status detached = DetachAt(*env_, node, pass->id());
+  const bool gone = detached.ok();
   // A node that is lost is fenced by the next attachment; until then nobody reads the volume, so
   // nothing that it acknowledges can contradict anything.
   if (!gone && !(DoesNotAnswer(detached) && env_->Lost(node))) return detached;
@@ -207,11 +220,10 @@ VolumeReconciler::Step VolumeReconciler::NeedEngine(Pass* pass, std::optional<Bl
   }
   RETURN_IF_ERROR(Change(pass, [&](rec::VolumeRecord* changed) {
     if (!changed->attachment().node().empty()) return absl::OkStatus();
-    changed->set_attachments(changed->attachments() + 1);
-    rec::AttachmentRecord* const made = changed->mutable_attachment();
-    made->set_node(node);
-    made->set_number(changed->attachments());
-    made->set_maintenance(true);
+    rec::AttachmentRecord made;
+    made.set_node(node);
+    made.set_maintenance(true);
+    Mint(std::move(made), changed);
     return absl::OkStatus();
   }));
   return Progress::kAgain;
@@ -224,11 +236,7 @@ VolumeReconciler::Step VolumeReconciler::TellAbandoned(Pass* pass) {
     // Its present engine, if that is there, is not to be ended.
     bool told =
         pass->record().attachment().node() == node || !env_->records->nodes().Find(node).ok();
-    if (!told && env_->Answers(node)) {
-      const absl::StatusOr<BlockStore> store = env_->StoreOf(node);
-      const absl::Status detached = store.ok() ? store->DetachVolume(pass->id()) : store.status();
-      told = detached.ok() || absl::IsNotFound(detached) || absl::IsAborted(detached);
-    }
+    if (!told && env_->Answers(node)) told = DetachAt(*env_, node, pass->id()).ok();
     if (!told) continue;  // looked at again when the node's state changes
     RETURN_IF_ERROR(Change(pass, [&](rec::VolumeRecord* changed) {
       auto* const abandoned = changed->mutable_abandoned_nodes();

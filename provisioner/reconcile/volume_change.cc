@@ -176,7 +176,7 @@ VolumeReconciler::Step VolumeReconciler::DropSnapshot(Pass* pass,
   return Progress::kAgain;
 }
 
-// --- min in sync ---
+// --- Settings that a serving engine takes: QoS, min in sync ---
 
 VolumeReconciler::Step VolumeReconciler::SettleQos(Pass* pass) {
   if (!pass->seen || pass->record().attachment().maintenance()) return Progress::kDone;
