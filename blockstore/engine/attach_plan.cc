@@ -281,6 +281,7 @@ AttachDecision AttachPlan::Ready() const {
   decision.restarted = !AnyInSyncKeptItsMemory();
   Configuration first = *highest_;
   first.version = {epoch_, 1};
+  if (decision.restarted) first.lost = epoch_;
   for (std::size_t i = 0; i < first.members.size(); ++i) {
     const Member& before = highest_->members[i];
     Member& member = first.members[i];

@@ -122,6 +122,15 @@ absl::Status Engine::health() const {
   return absl::OkStatus();
 }
 
+pool::Epoch Engine::lost() const {
+  pool::Epoch lost;
+  for (const auto& segment : segments_) {
+    const replica::Configuration configuration = segment->Status().configuration;
+    lost = std::max({lost, configuration.lost, configuration.forced});
+  }
+  return lost;
+}
+
 absl::Status Engine::Detaching() const {
   return absl::UnavailableError(absl::StrCat("volume ", name_, " is being detached"));
 }

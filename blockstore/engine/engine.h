@@ -128,6 +128,9 @@ class Engine final : public BlockDevice {
   const EngineCounters& counters() const { return counters_; }
   const RateLimiter& limiter() const { return limiter_; }
   const pool::Epoch& epoch() const { return epoch_; }
+  // The last epoch that began without writes which had been acknowledged and not flushed, or may
+  // have (R3, R14). A device that was served by an earlier one must not flush them any more.
+  pool::Epoch lost() const;
 
  private:
   // The part of a request that lies in one segment.

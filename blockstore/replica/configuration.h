@@ -86,6 +86,9 @@ struct Configuration {
   // ever did. It stays in every later version: where two records differ in it they are of two
   // histories, whose data and notes do not compare.
   pool::Epoch forced;
+  // R3: the last epoch that was attached from members that had all restarted, so that writes that
+  // were acknowledged and not flushed may be gone; the default when none was.
+  pool::Epoch lost;
   // Only in a replica's own record: the epoch under which an operator went on without it, and the
   // members of that configuration. It is kept as it is, but has no vote and is no source.
   pool::Epoch succeeded_by;

@@ -96,6 +96,7 @@ absl::StatusOr<Configuration> Read(const pool::ConfigurationRecord& record) {
   ASSIGN_OR_RETURN(configuration.forced, ReadOptionalEpoch(record.has_forced(), record.forced()));
   ASSIGN_OR_RETURN(configuration.succeeded_by,
                    ReadOptionalEpoch(record.has_succeeded_by(), record.succeeded_by()));
+  ASSIGN_OR_RETURN(configuration.lost, ReadOptionalEpoch(record.has_lost(), record.lost()));
   for (const pool::MemberRecord& item : record.successors()) {
     ASSIGN_OR_RETURN(Member member, ReadMember(item));
     configuration.successors.push_back(std::move(member));
@@ -140,6 +141,7 @@ std::string Serialize(const Configuration& configuration) {
   record.set_segment_count(configuration.segment_count);
   record.set_segment_bytes(configuration.segment_bytes);
   if (configuration.was_forced()) ToRecord(configuration.forced, record.mutable_forced());
+  if (configuration.lost != pool::Epoch{}) ToRecord(configuration.lost, record.mutable_lost());
   if (configuration.quarantined()) {
     ToRecord(configuration.succeeded_by, record.mutable_succeeded_by());
   }

@@ -293,6 +293,7 @@ TEST_F(AttachPlanTest, ARestartedMemberIsOutWhenOneAnsweredThatDidNotRestart) {
   EXPECT_EQ(FirstAt(0), "A+ B- C+");
   const AttachDecision decision = plan_->Decide(0);
   EXPECT_FALSE(decision.restarted);
+  EXPECT_EQ(decision.first->lost, pool::Epoch());
   EXPECT_EQ(decision.first->members[1].incarnation, TestId(1, 'B'));
   EXPECT_EQ(decision.first->members[1].in_sync_through, GenerationOf(1, 5));
 }
@@ -303,6 +304,7 @@ TEST_F(AttachPlanTest, WhenAllRestartedTheyStayWithTheirNewIncarnations) {
   EXPECT_EQ(FirstAt(0), "A+ B+ C+");
   const AttachDecision decision = plan_->Decide(0);
   EXPECT_TRUE(decision.restarted);
+  EXPECT_EQ(decision.first->lost, decision.first->version.epoch);
   EXPECT_EQ(decision.first->members[1].incarnation, TestId(2, 'B'));
 }
 

@@ -67,6 +67,7 @@ Configuration Whole() {
   configuration.segment_count = 5;
   configuration.segment_bytes = std::uint64_t{128} << 20;
   configuration.forced = EpochOf(7);
+  configuration.lost = EpochOf(6);
   configuration.succeeded_by = EpochOf(10);
   configuration.successors = {DataMember(4, MemberState::kInSync)};
   return configuration;
