@@ -98,6 +98,10 @@ enum Bug : std::uint8_t {
   kSealWithoutHold,
   kSealLate,  // a member is used without the configuration
   kDropSnapshotAtOnce,
+  // Other nodes (R16).
+  kUnpublishWithoutDrain,
+  kServeUnlistedClient,
+  kClientSessionWithoutDrain,  // a client's new session begins beside what it had under way
   // Checksums, space (R17, R18).
   kStaleChecksumsCount,
   kChecksumsSurviveCopy,
