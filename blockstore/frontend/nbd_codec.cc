@@ -1,32 +1,13 @@
 #include "blockstore/frontend/nbd_codec.h"
 
 #include <algorithm>
-#include <bit>
 #include <concepts>
 #include <cstring>
 
+#include "blockstore/frontend/nbd_bytes.h"
+
 namespace keelson::frontend {
 namespace {
-
-static_assert(std::endian::native == std::endian::little, "the byte swaps below assume it");
-
-std::uint16_t Swap(std::uint16_t value) { return __builtin_bswap16(value); }
-std::uint32_t Swap(std::uint32_t value) { return __builtin_bswap32(value); }
-std::uint64_t Swap(std::uint64_t value) { return __builtin_bswap64(value); }
-
-template <std::unsigned_integral T>
-T Load(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof(value));
-  return Swap(value);
-}
-
-template <std::unsigned_integral T>
-std::byte* Store(T value, std::byte* to) {
-  const T swapped = Swap(value);
-  std::memcpy(to, &swapped, sizeof(swapped));
-  return to + sizeof(swapped);
-}
 
 template <std::unsigned_integral T>
 void Append(T value, std::string* out) {

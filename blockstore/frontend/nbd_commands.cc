@@ -73,7 +73,7 @@ bool NbdSession::TryStartWrite(NbdRequest* request) {
   if (request->error != Error::kNone || length > input_.size() || length > nbd::kPieceBytesMax) {
     return false;
   }
-  io::Buffer buffer = reactor_->buffers().TryTake(length);
+  io::Buffer buffer = buffers_->TryTake(length);
   if (!buffer) return false;
   std::memcpy(buffer.data(), input_.data(), length);
   input_ = input_.subspan(length);
@@ -101,7 +101,7 @@ io::Task<bool> NbdSession::ReceiveWrite(NbdRequest* request) {
       if (!alive) break;
       // The first piece was charged when the request was admitted.
       if (at > 0) requests_.Charge(request, piece_bytes);
-      io::Buffer buffer = co_await reactor_->buffers().Take(piece_bytes);
+      io::Buffer buffer = co_await buffers_->Take(piece_bytes);
       const std::span<std::byte> into = buffer.span();
       alive = co_await ReceivePayload(into);
       if (!alive) break;
@@ -140,7 +140,7 @@ void NbdSession::FinishWritePiece(NbdRequest* request) {
 io::Task<void> NbdSession::RunRead(NbdRequest* request) {
   const NbdRequestHeader& header = request->header;
   const std::uint32_t buffer_bytes = std::min(header.length, nbd::kPieceBytesMax);
-  io::BufferPool& buffers = reactor_->buffers();
+  io::BufferPool& buffers = *buffers_;
   request->buffer = buffers.TryTake(buffer_bytes);
   if (!request->buffer) {
     io::Buffer waited_for = co_await buffers.Take(buffer_bytes);
@@ -212,7 +212,7 @@ io::Task<void> NbdSession::RunWriteRealZeroes(NbdRequest* request) {
   const NbdRequestHeader& header = request->header;
   const bool fua = (header.flags & nbd::kCommandFua) != 0;
   const std::uint32_t buffer_bytes = std::min(header.length, nbd::kPieceBytesMax);
-  io::Buffer buffer = co_await reactor_->buffers().Take(buffer_bytes);
+  io::Buffer buffer = co_await buffers_->Take(buffer_bytes);
   std::memset(buffer.data(), 0, buffer.size());
   absl::Status status;
   std::uint32_t at = 0;
@@ -229,7 +229,7 @@ io::Task<void> NbdSession::RunWriteRealZeroes(NbdRequest* request) {
 }
 
 io::Task<void> NbdSession::RunBlockStatus(NbdRequest* request) {
-  io::Buffer buffer = co_await reactor_->buffers().Take(engine::kBlockSize);
+  io::Buffer buffer = co_await buffers_->Take(engine::kBlockSize);
   request->buffer = std::move(buffer);
   const bool one = (request->header.flags & nbd::kCommandReqOne) != 0;
   const std::size_t runs_max = one ? 1 : request->buffer.span().size() / kDescriptorBytes;

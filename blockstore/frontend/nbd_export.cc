@@ -2,18 +2,33 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+
 namespace keelson::frontend {
 
-NbdExports::Found NbdExports::Resolve(std::string_view name) const {
-  Found found;
-  if (name.empty()) {
-    std::vector<std::string> names = Names();
-    if (names.size() != 1) return found;
-    found.name = std::move(names.front());
-  } else {
-    found.name = name;
+Export ExportDirectory::Describe(std::string_view asked) {
+  Export found;
+  found.name = asked;
+  found.device = Find(asked);
+  found.read_only = found.device != nullptr && found.device->read_only();
+  found.description = absl::StrCat("Keelson volume ", found.name);
+  return found;
+}
+
+io::Task<std::unique_ptr<engine::BlockDevice>> ExportDirectory::Open(std::string,
+                                                                     absl::AnyInvocable<void()>) {
+  co_return nullptr;
+}
+
+Export NbdExports::Resolve(std::string_view asked) const {
+  std::vector<std::string> names;
+  if (asked.empty()) {
+    names = Names();
+    if (names.size() != 1) return {};
+    asked = names.front();
   }
-  if (!IsDropping(found.name)) found.device = directory_->Find(found.name);
+  Export found = directory_->Describe(asked);
+  if (IsDropping(found.name)) found.device = nullptr;
   return found;
 }
 

@@ -79,7 +79,8 @@ Step NbdNegotiation::OnExportName(std::string_view name, std::string* out) {
   if (name.size() > nbd::kNameBytesMax) return Step::kRefuse;
   export_ = exports_->Resolve(name);
   if (export_.device == nullptr) return Step::kRefuse;
-  NbdWriter(out).U64(export_.device->size_bytes()).U16(TransmissionFlags(*export_.device));
+  asked_name_ = name;
+  NbdWriter(out).U64(export_.device->size_bytes()).U16(TransmissionFlags(export_.read_only));
   if (!no_zeroes_) NbdWriter(out).Zeroes(nbd::kExportNamePaddingBytes);
   return Step::kTransmit;
 }
@@ -102,7 +103,7 @@ Step NbdNegotiation::OnInfoOrGo(Option option, std::span<const std::byte> payloa
   if (!query.has_value()) {
     return Reject(option, OptionReply::kErrInvalid, "the lengths inside the option disagree", out);
   }
-  NbdExports::Found found = exports_->Resolve(query->export_name);
+  Export found = exports_->Resolve(query->export_name);
   if (found.device == nullptr) {
     return Reject(option, OptionReply::kErrUnknown, kUnknownExport, out);
   }
@@ -111,7 +112,7 @@ Step NbdNegotiation::OnInfoOrGo(Option option, std::span<const std::byte> payloa
   NbdWriter(&data)
       .U16(nbd::kInfoExport)
       .U64(found.device->size_bytes())
-      .U16(TransmissionFlags(*found.device));
+      .U16(TransmissionFlags(found.read_only));
   AppendInfo(option, data, out);
   // Block sizes are sent unasked, too: a client that ignores them gets EINVAL for a smaller
   // request.
@@ -132,12 +133,13 @@ Step NbdNegotiation::OnInfoOrGo(Option option, std::span<const std::byte> payloa
   }
   if (asked(nbd::kInfoDescription)) {
     data.clear();
-    NbdWriter(&data).U16(nbd::kInfoDescription).Text("Keelson volume ").Text(found.name);
+    NbdWriter(&data).U16(nbd::kInfoDescription).Text(found.description);
     AppendInfo(option, data, out);
   }
   Acknowledge(option, out);
   if (option == Option::kInfo) return Step::kContinue;
   export_ = std::move(found);
+  asked_name_ = query->export_name;
   return Step::kTransmit;
 }
 
@@ -161,7 +163,7 @@ Step NbdNegotiation::OnMetaContext(Option option, std::span<const std::byte> pay
   if (!query.has_value()) {
     return Reject(option, OptionReply::kErrInvalid, "the lengths inside the option disagree", out);
   }
-  const NbdExports::Found found = exports_->Resolve(query->export_name);
+  const Export found = exports_->Resolve(query->export_name);
   if (found.device == nullptr) {
     return Reject(option, OptionReply::kErrUnknown, kUnknownExport, out);
   }
@@ -179,12 +181,12 @@ Step NbdNegotiation::OnMetaContext(Option option, std::span<const std::byte> pay
   return Acknowledge(option, out);
 }
 
-std::uint16_t NbdNegotiation::TransmissionFlags(const engine::BlockDevice& device) const {
+std::uint16_t NbdNegotiation::TransmissionFlags(bool read_only) const {
   unsigned flags = nbd::kFlagHasFlags | nbd::kFlagSendFlush | nbd::kFlagSendFua |
                    nbd::kFlagSendTrim | nbd::kFlagSendWriteZeroes | nbd::kFlagSendFastZero |
                    nbd::kFlagCanMultiConn | nbd::kFlagSendCache;
   if (structured_replies_) flags |= nbd::kFlagSendDf;
-  if (device.read_only()) flags |= nbd::kFlagReadOnly;
+  if (read_only) flags |= nbd::kFlagReadOnly;
   return static_cast<std::uint16_t>(flags);
 }
 

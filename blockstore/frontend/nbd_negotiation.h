@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "blockstore/engine/block_device.h"
 #include "blockstore/frontend/nbd_codec.h"
@@ -32,6 +33,8 @@ class NbdNegotiation {
 
   // Both as of the option that led to kTransmit.
   const std::string& export_name() const { return export_.name; }
+  // The name as the client gave it, which may hold a secret.
+  std::string TakeAskedName() { return std::exchange(asked_name_, {}); }
   engine::BlockDevice* device() const { return export_.device; }
   bool structured_replies() const { return structured_replies_; }
   // base:allocation was selected for this export: NBD_CMD_BLOCK_STATUS is allowed.
@@ -45,14 +48,15 @@ class NbdNegotiation {
   Step OnInfoOrGo(nbd::Option option, std::span<const std::byte> payload, std::string* out);
   Step OnStructuredReply(bool has_payload, std::string* out);
   Step OnMetaContext(nbd::Option option, std::span<const std::byte> payload, std::string* out);
-  std::uint16_t TransmissionFlags(const engine::BlockDevice& device) const;
+  std::uint16_t TransmissionFlags(bool read_only) const;
 
   const NbdExports* exports_;  // the server's; outlives the session
   bool fixed_newstyle_ = false;
   bool no_zeroes_ = false;
   bool structured_replies_ = false;
   std::string meta_export_;  // the export for which base:allocation was selected; empty: none
-  NbdExports::Found export_;
+  Export export_;
+  std::string asked_name_;
 };
 
 }  // namespace keelson::frontend

@@ -17,8 +17,12 @@ constexpr std::size_t kReceiveBytesMin = std::size_t{16} << 10;
 constexpr std::size_t kReceiveBytesMax = std::size_t{256} << 10;
 constexpr std::size_t kDirectBytesLarge = std::size_t{64} << 10;
 
+io::BufferPool* BuffersOf(io::Reactor* reactor, const NbdOptions& options) {
+  return options.buffers != nullptr ? options.buffers : &reactor->buffers();
+}
+
 std::size_t HeldBytesMax(io::Reactor* reactor, const NbdOptions& options) {
-  return std::min(options.held_bytes_max, reactor->buffers().arena().size() / 4);
+  return std::min(options.held_bytes_max, BuffersOf(reactor, options)->arena().size() / 4);
 }
 
 }  // namespace
@@ -26,7 +30,9 @@ std::size_t HeldBytesMax(io::Reactor* reactor, const NbdOptions& options) {
 NbdSession::NbdSession(io::Reactor* reactor, const NbdExports* exports, const NbdOptions* options,
                        NbdCounters* counters, std::unique_ptr<io::Stream> stream)
     : reactor_(reactor),
+      exports_(exports),
       options_(options),
+      buffers_(BuffersOf(reactor, *options)),
       counters_(counters),
       stream_(std::move(stream)),
       negotiation_(exports),
@@ -66,17 +72,31 @@ io::Task<bool> NbdSession::Handshake() {
     }
     std::string reply;
     step = OnHandshakeEvent(event, &reply);
+    if (step == NbdNegotiation::Step::kTransmit) {
+      alive = co_await OpenDevice();
+      if (!alive) break;
+    }
     // One option's reply at a time: what a client makes us keep stays small.
     if (!reply.empty()) alive = co_await SendHandshake(std::move(reply), deadline_ns);
   }
   if (alive && !stopping_ && step == NbdNegotiation::Step::kTransmit) {
-    device_ = negotiation_.device();
     decoder_.EnterTransmission();
     co_return true;
   }
   if (step == NbdNegotiation::Step::kRefuse) RefuseProtocol("handshake");
   if (step != NbdNegotiation::Step::kClose && !stopping_) ++counters_->handshakes_failed;
   co_return false;
+}
+
+io::Task<bool> NbdSession::OpenDevice() {
+  std::string asked = negotiation_.TakeAskedName();
+  device_ = negotiation_.device();
+  if (exports_->shares_devices()) co_return true;
+  device_ = nullptr;
+  absl::AnyInvocable<void()> end = [this] { Shutdown(); };
+  own_device_ = co_await exports_->Open(std::move(asked), std::move(end));
+  device_ = own_device_.get();
+  co_return device_ != nullptr;
 }
 
 NbdNegotiation::Step NbdSession::OnHandshakeEvent(NbdDecoder::Event event, std::string* out) {

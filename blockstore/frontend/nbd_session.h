@@ -48,6 +48,8 @@ class NbdSession {
  private:
   // --- nbd_session.cc: the connection ---
   io::Task<bool> Handshake();
+  // What requests go to from now on. False: the export has gone meanwhile.
+  io::Task<bool> OpenDevice();
   io::Task<bool> SendHandshake(std::string bytes, std::int64_t deadline_ns);
   NbdNegotiation::Step OnHandshakeEvent(NbdDecoder::Event event, std::string* out);
   io::Task<void> Transmit();
@@ -84,7 +86,9 @@ class NbdSession {
                                      std::span<std::byte> out);
 
   io::Reactor* reactor_;
+  const NbdExports* exports_;
   const NbdOptions* options_;
+  io::BufferPool* buffers_;
   NbdCounters* counters_;
   std::unique_ptr<io::Stream> stream_;
   NbdDecoder decoder_;
@@ -93,6 +97,7 @@ class NbdSession {
   NbdReplyWriter writer_;
   io::Gate gate_;                          // the writer and every request
   engine::BlockDevice* device_ = nullptr;  // valid until the server's DropExport of it completes
+  std::unique_ptr<engine::BlockDevice> own_device_;  // or it is this connection's alone
   bool stopping_ = false;
 
   // Received and not yet parsed: a part of the receive buffer.
