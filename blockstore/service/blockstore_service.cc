@@ -57,6 +57,7 @@ class BlockStoreService final : public v1::BlockStore::Service {
   KEEL_UNARY(AttachVolume)
   KEEL_UNARY(DetachVolume)
   KEEL_UNARY(SetQos)
+  KEEL_UNARY(SetClients)
   KEEL_UNARY(GetVolumeStatus)
   KEEL_UNARY(ScrubVolume)
   KEEL_UNARY(GetNode)

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/strings/numbers.h"
@@ -31,6 +32,8 @@ struct Arguments {
   std::uint64_t buffer_mib = 32;
   std::string nbd_tcp;
   std::string data_listen;
+  std::string client_listen;
+  double client_outage_seconds = 60;
   double backlog_limit_seconds = 60;
   std::uint64_t resync_rate_bytes = 0;
   std::int64_t scrub_interval_seconds = std::int64_t{7} * 24 * 3600;
@@ -123,6 +126,21 @@ void AddDaemonOptions(CLI::App* app, Arguments* arguments) {
                   "What the other nodes dial; without it, the address of --data-listen")
       ->check(kDialAddress)
       ->needs(listen);
+  CLI::Option* clients =
+      app->add_option("--client-listen", arguments->client_listen,
+                      "Serve volumes that are attached here to the nodes on their client lists, at "
+                      "this numeric address. Nothing but a ticket proves who they are, and nothing "
+                      "is encrypted: only on a network you trust");
+  clients->check(kNumericAddress);
+  app->add_option("--client-address", node.client_address,
+                  "What those nodes dial; without it, the address of --client-listen")
+      ->check(kDialAddress)
+      ->needs(clients);
+  app->add_option("--client-outage-limit", arguments->client_outage_seconds,
+                  "Seconds that I/O of a volume which another node serves waits for its engine "
+                  "before it fails; 0: for ever")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
   app->add_option("--backlog-limit", arguments->backlog_limit_seconds,
                   "Seconds that I/O of a volume waits for a majority of its members, or for its "
                   "last copy, before the attachment ends in errors; 0: for ever")
@@ -236,11 +254,26 @@ int RunTool(const CLI::App& tool, Arguments* arguments) {
   return ToolBench(reactor, arguments->directory, arguments->bench, arguments->json);
 }
 
+// Parses the address of --NAME-listen, if it is given. False, with a message: it listens on every
+// address, and none was named that others could dial.
+bool ParseListen(const std::string& name, const std::string& text, const std::string& dialled,
+                 std::optional<io::Address>* listen) {
+  if (text.empty()) return true;
+  *listen = *ParseNumericAddress(text);  // checked by the option
+  if (!dialled.empty() || ((*listen)->host != "0.0.0.0" && (*listen)->host != "::")) return true;
+  absl::FPrintF(stderr,
+                "keelson-blockstore: --%s-listen %s listens on every address; say with "
+                "--%s-address which one the other nodes dial\n",
+                name, text, name);
+  return false;
+}
+
 int RunAsDaemon(Arguments* arguments) {
   NodeOptions& node = arguments->daemon.node;
   node.backend = arguments->backend;
   node.buffer_bytes = arguments->buffer_mib * kMebi;
   node.segment.backlog_limit_ns = static_cast<std::int64_t>(arguments->backlog_limit_seconds * 1e9);
+  node.remote.outage_limit_ns = static_cast<std::int64_t>(arguments->client_outage_seconds * 1e9);
   node.segment.resync_bytes_per_second = arguments->resync_rate_bytes;
   node.scrub_interval_ns = arguments->scrub_interval_seconds * 1'000'000'000;
   // Paths go into URIs and into pools.json: they must not depend on where the daemon was started.
@@ -251,16 +284,9 @@ int RunAsDaemon(Arguments* arguments) {
   if (!arguments->nbd_tcp.empty()) {
     node.nbd_tcp = *ParseLoopbackAddress(arguments->nbd_tcp);  // checked by the option
   }
-  if (!arguments->data_listen.empty()) {
-    node.data_listen = *ParseNumericAddress(arguments->data_listen);  // checked by the option
-    if (node.data_address.empty() &&
-        (node.data_listen->host == "0.0.0.0" || node.data_listen->host == "::")) {
-      absl::FPrintF(stderr,
-                    "keelson-blockstore: --data-listen %s listens on every address; say with "
-                    "--data-address which one the other nodes dial\n",
-                    arguments->data_listen);
-      return kUsageError;
-    }
+  if (!ParseListen("data", arguments->data_listen, node.data_address, &node.data_listen) ||
+      !ParseListen("client", arguments->client_listen, node.client_address, &node.client_listen)) {
+    return kUsageError;
   }
   return RunDaemon(arguments->daemon);
 }

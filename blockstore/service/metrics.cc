@@ -158,6 +158,18 @@ void AddFuse(const frontend::FuseCounters& fuse, const Labels& labels, Page* pag
                 Number(fuse.errors), labels);
 }
 
+void AddClientPort(const frontend::NbdCounters& port, const Labels& labels, Page* page) {
+  std::uint64_t requests = port.requests_unknown;
+  for (const std::uint64_t count : port.requests) requests += count;
+  page->Gauge("keelson_client_connections", "Connections of other nodes to volumes here, open now.",
+              Number(port.connections), labels);
+  page->Counter("keelson_client_requests_total", "Requests of other nodes to volumes here.",
+                Number(requests), labels);
+  page->Counter("keelson_client_refused_total",
+                "Connections to the client port that were refused or showed no valid ticket.",
+                Number(port.connections_refused + port.handshakes_failed), labels);
+}
+
 void AddReplicaServer(const engine::ReplicaServerCounters& server, const Labels& labels,
                       Page* page) {
   page->Gauge("keelson_data_connections", "Connections of engines on other nodes, open now.",
@@ -207,6 +219,7 @@ class NodeCollectable final : public prometheus::Collectable {
     AddNbd(shard.nbd, labels, page);
     AddFuse(shard.fuse, labels, page);
     AddReplicaServer(shard.replica_server, labels, page);
+    AddClientPort(shard.client_port, labels, page);
     for (const ShardSnapshot::OpenPool& pool : shard.pools) {
       AddPool(pool, page);
       for (const VolumeCounters& volume : pool.volumes) AddVolume(volume, page);

@@ -67,6 +67,10 @@ absl::Status Node::StartShards() {
     return absl::InvalidArgumentError(
         "the data port (--data-listen) works with one reactor only: --reactors 1");
   }
+  if (options_.client_listen && options_.reactor_count > 1) {
+    return absl::InvalidArgumentError(
+        "the client port (--client-listen) works with one reactor only: --reactors 1");
+  }
   io::ReactorOptions reactor_options;
   reactor_options.backend = options_.backend;
   reactor_options.buffer_arena_bytes = options_.buffer_bytes;
@@ -77,8 +81,8 @@ absl::Status Node::StartShards() {
         std::unique_ptr<Shard> shard,
         Shard::Start(reactor_options, i,
                      {absl::StrCat(options_.run_directory, "/", socket), options_.nbd_tcp,
-                      options_.data_listen, options_.lock_patience_ns},
-                     options_.segment));
+                      options_.data_listen, options_.client_listen, options_.lock_patience_ns},
+                     options_.segment, options_.remote));
     if (options_.scrub_interval_ns > 0) {
       shard->thread().Run([this, &shard] {
         shard->ScheduleScrubs(options_.scrub_interval_ns, options_.scrub_bytes_per_second);

@@ -46,6 +46,9 @@ struct NodeOptions {
   std::optional<io::Address> nbd_tcp;                  // only with one reactor
   std::optional<io::Address> data_listen;              // only with one reactor
   std::string data_address;                            // what others dial; empty: data_listen
+  std::optional<io::Address> client_listen;            // only with one reactor
+  std::string client_address;                          // what others dial; empty: client_listen
+  frontend::RemoteVolumeOptions remote;                // of volumes that other nodes serve
   engine::SegmentOptions segment;                      // of volumes with copies on several nodes
   std::int64_t scrub_interval_ns = 0;                  // of each attached volume; 0: off
   std::uint64_t scrub_bytes_per_second = 0;            // of each reactor; 0: as fast as it goes
@@ -110,6 +113,7 @@ class Node {
   absl::Status DetachVolume(const v1::DetachVolumeRequest& request,
                             v1::DetachVolumeResponse* response);
   absl::Status SetQos(const v1::SetQosRequest& request, v1::SetQosResponse* response);
+  absl::Status SetClients(const v1::SetClientsRequest& request, v1::SetClientsResponse* response);
   absl::Status GetVolumeStatus(const v1::GetVolumeStatusRequest& request,
                                v1::GetVolumeStatusResponse* response);
   absl::Status ScrubVolume(const v1::ScrubVolumeRequest& request,
@@ -189,7 +193,7 @@ class Node {
 
   absl::Status AttachServed(const v1::AttachVolumeRequest& request,
                             v1::AttachVolumeResponse* response);
-  absl::Status DetachServed(const std::string& name);
+  absl::Status DetachServed(const std::string& name, bool client_only);
 
   // --- node_devices.cc: volumes shown as block devices (the frontend loop) ---
   // One change of a volume's device at a time.
@@ -200,6 +204,9 @@ class Node {
                                   v1::AttachVolumeResponse* response);
   absl::Status AttachWithDevice(const v1::AttachVolumeRequest& request,
                                 v1::AttachVolumeResponse* response);
+  // An engine beneath the device of a client, or another engine for that client.
+  absl::Status AttachBeneath(const v1::AttachVolumeRequest& request,
+                             v1::AttachVolumeResponse* response);
   // Of a volume that has a device: the device, when it is what the request asks for.
   absl::Status AttachAgain(const v1::AttachVolumeRequest& request,
                            v1::AttachVolumeResponse* response);
@@ -235,6 +242,16 @@ class Node {
       absl::FunctionRef<io::Task<absl::StatusOr<T>>(VolumeHost*)> make);
   absl::Status ChangeAttached(const std::string& name, std::string_view operation,
                               absl::FunctionRef<io::Task<absl::Status>(VolumeHost*)> make);
+  // --- node_clients.cc: other nodes ---
+  absl::Status AttachRemote(const v1::AttachVolumeRequest& request,
+                            v1::AttachVolumeResponse* response);
+  absl::Status DetachRemote(const std::string& name);
+  bool ResumeRemote(const std::string& name);
+  bool ShownRemotely(const std::string& name);
+  // False: it is neither shown as a client's, nor to be.
+  bool AddRemoteStatus(const std::string& name, v1::GetVolumeStatusResponse* response);
+  Shard* RemoteShard() { return shards_.front().get(); }
+
   // Tries to resume what is remembered and not attached. False: something is left to be tried.
   bool ResumeAttachments();
   bool ResumeAttachment(const std::string& name);

@@ -25,6 +25,7 @@ absl::StatusOr<ChangeLock::Guard> Node::LockDevice(const std::string& name,
 }
 
 Shard* Node::ServingShard(const std::string& name) {
+  if (state_.FindRemote(name)) return ShownRemotely(name) ? RemoteShard() : nullptr;
   Shard* shard = AttachedOn(name);
   if (shard == nullptr) {
     const absl::StatusOr<Slot*> slot = FindVolume(name);
@@ -45,6 +46,8 @@ void DescribeMissing(const std::string& why, v1::Volume* volume) {
 
 void DescribeMissing(const std::string& why, v1::GetVolumeStatusResponse* status) {
   status->set_device_warning(why);
+  // The engine of which this node is a client serves, with or without the device.
+  if (status->has_remote() && status->attached()) return;
   status->set_attached(false);
   if (status->error().empty()) status->set_error(why);
 }
@@ -73,20 +76,46 @@ absl::Status Node::AttachWithFrontend(const v1::AttachVolumeRequest& request,
                                       v1::AttachVolumeResponse* response) {
   const std::string& name = request.name();
   const bool has_device = state_.HasLoop(name) || devices_->Has(name);
+  const bool remote = state_.FindRemote(name).has_value();
+  // An engine beneath what a client shows, or another engine for that client: the device stays.
+  if (has_device && remote) return AttachBeneath(request, response);
   switch (request.frontend()) {
+    case v1::FRONTEND_NONE:
+      if (!request.has_target()) {
+        return absl::InvalidArgumentError(
+            "frontend NONE is for a volume that is attached by a target");
+      }
+      [[fallthrough]];
     case v1::FRONTEND_UNSPECIFIED:
     case v1::FRONTEND_NBD:
       if (!has_device) return AttachServed(request, response);
-      return absl::FailedPreconditionError(absl::StrCat(
-          "volume '", name, "' is attached with the frontend loop, not nbd; detach it ", "first"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("volume '", name, "' is attached with the frontend loop; detach it first"));
     case v1::FRONTEND_LOOP:
     case v1::FRONTEND_AUTO:
       return has_device ? AttachAgain(request, response) : AttachWithDevice(request, response);
     default:
-      return absl::InvalidArgumentError(absl::StrCat("frontend ",
-                                                     static_cast<int>(request.frontend()),
-                                                     " is not known; it is NBD, LOOP or AUTO"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("frontend ", static_cast<int>(request.frontend()),
+                       " is not known; it is NBD, LOOP, AUTO or NONE"));
   }
+}
+
+absl::Status Node::AttachBeneath(const v1::AttachVolumeRequest& request,
+                                 v1::AttachVolumeResponse* response) {
+  const std::string& name = request.name();
+  RETURN_IF_ERROR(AttachServed(request, response));
+  if (request.has_target()) return absl::OkStatus();
+  const std::optional<LoopFrontend::Device> device = devices_->Find(name);
+  if (!device) {
+    return absl::UnavailableError(
+        absl::StrCat("the block device of volume '", name, "' is being resumed; try again"));
+  }
+  RETURN_IF_ERROR(devices_->Grow(name));
+  response->clear_uri();
+  response->set_device(device->path);
+  response->set_warning(device->warning);
+  return absl::OkStatus();
 }
 
 absl::Status Node::AttachAgain(const v1::AttachVolumeRequest& request,
@@ -152,7 +181,7 @@ absl::Status Node::AttachWithDevice(const v1::AttachVolumeRequest& request,
                   std::string(device.status().message()));
     return absl::OkStatus();
   }
-  const absl::Status detached = DetachServed(name);
+  const absl::Status detached = DetachServed(name, request.has_remote());
   KEEL_LOG_WARN("event=device_failed volume={} error=\"{}\" detached=\"{}\"", name,
                 std::string(device.status().message()), detached.ToString());
   return device.status();
@@ -171,7 +200,9 @@ absl::Status Node::DetachVolume(const v1::DetachVolumeRequest& request, v1::Deta
   RETURN_IF_ERROR(Ready());
   const std::string& name = request.name();
   ASSIGN_OR_RETURN(const ChangeLock::Guard guard, LockDevice(name, "detach volume"));
-  if (!state_.HasLoop(name) && !devices_->Has(name)) return DetachServed(name);
+  const bool client_only = request.client_only();
+  if (client_only && !state_.FindRemote(name) && !IsForgotten(name)) return absl::OkStatus();
+  if (!state_.HasLoop(name) && !devices_->Has(name)) return DetachServed(name, client_only);
   // Its device would wait for ever for what this call is to end.
   if (ServingShard(name) == nullptr) RETURN_IF_ERROR(devices_->Fail(name, shards_.front().get()));
   RETURN_IF_ERROR(devices_->Detach(name));
@@ -180,7 +211,7 @@ absl::Status Node::DetachVolume(const v1::DetachVolumeRequest& request, v1::Deta
     std::lock_guard lock(tables_mutex_);
     device_errors_.erase(name);
   }
-  const absl::Status detached = DetachServed(name);
+  const absl::Status detached = DetachServed(name, client_only);
   // There was only the device left of it.
   return absl::IsNotFound(detached) ? absl::OkStatus() : detached;
 }
@@ -193,7 +224,9 @@ absl::Status Node::GrowDevice(const std::string& name) {
 }
 
 bool Node::IsForgotten(const std::string& name) {
-  if (state_.FindAttachment(name)) return false;
+  if (state_.FindRemote(name)) return false;
+  const std::optional<RememberedAttachment> attachment = state_.FindAttachment(name);
+  if (attachment && attachment->shown) return false;
   bool all_open = true;
   {
     std::lock_guard lock(tables_mutex_);

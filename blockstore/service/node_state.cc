@@ -1,5 +1,6 @@
 #include "blockstore/service/node_state.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
@@ -10,8 +11,9 @@
 namespace keelson::service {
 namespace {
 
-constexpr int kVersion = 3;  // 2: attachments; 3: loop_volumes
-// While no volume has that frontend, an older program understands everything.
+constexpr int kVersion = 4;  // 2: attachments; 3: loop_volumes; 4: clients, remote_attachments
+// An older program understands everything while none of the later is used.
+constexpr int kVersionWithoutClients = 3;
 constexpr int kVersionWithoutLoop = 2;
 
 absl::Status Unreadable(std::string_view path, std::string_view why) {
@@ -34,9 +36,19 @@ nlohmann::json ToJson(const RememberedAttachment& attachment) {
     }
     segments.push_back({{"segment", segment.segment()}, {"members", members}});
   }
-  return {{"volume_id", target.volume_id()},         {"read_only", attachment.read_only},
-          {"attachment", target.attachment()},       {"restart", attachment.restart},
-          {"segment_bytes", target.segment_bytes()}, {"segments", segments}};
+  nlohmann::json clients = nlohmann::json::array();
+  for (const v1::VolumeClient& client : attachment.clients) {
+    clients.push_back(
+        {{"node", client.node()}, {"ticket", client.ticket()}, {"read_only", client.read_only()}});
+  }
+  return {{"volume_id", target.volume_id()},
+          {"read_only", attachment.read_only},
+          {"attachment", target.attachment()},
+          {"restart", attachment.restart},
+          {"segment_bytes", target.segment_bytes()},
+          {"segments", segments},
+          {"clients", clients},
+          {"shown", attachment.shown}};
 }
 
 // These throw what nlohmann::json throws when a field is missing or of another type.
@@ -53,6 +65,7 @@ RememberedAttachment ParseAttachment(const nlohmann::json& json) {
   v1::AttachTarget& target = attachment.target;
   attachment.read_only = json.at("read_only").get<bool>();
   attachment.restart = json.at("restart").get<std::uint32_t>();
+  attachment.shown = json.value("shown", true);
   target.set_volume_id(json.at("volume_id").get<std::string>());
   target.set_attachment(json.at("attachment").get<std::uint64_t>());
   target.set_segment_bytes(json.at("segment_bytes").get<std::uint64_t>());
@@ -67,7 +80,45 @@ RememberedAttachment ParseAttachment(const nlohmann::json& json) {
       parsed->set_witness(member.at("witness").get<bool>());
     }
   }
+  for (const nlohmann::json& client : json.value("clients", nlohmann::json::array())) {
+    v1::VolumeClient& parsed = attachment.clients.emplace_back();
+    parsed.set_node(client.at("node").get<std::string>());
+    parsed.set_ticket(client.at("ticket").get<std::string>());
+    parsed.set_read_only(client.at("read_only").get<bool>());
+  }
   return attachment;
+}
+
+nlohmann::json ToJson(const v1::RemoteEngine& remote) {
+  return {{"address", remote.address()},
+          {"ticket", remote.ticket()},
+          {"attachment", remote.attachment()}};
+}
+
+// As ParseAttachment.
+v1::RemoteEngine ParseRemote(const nlohmann::json& json) {
+  v1::RemoteEngine remote;
+  remote.set_address(json.at("address").get<std::string>());
+  remote.set_ticket(json.at("ticket").get<std::string>());
+  remote.set_attachment(json.at("attachment").get<std::uint64_t>());
+  return remote;
+}
+
+// Calls `parse(name, value)` for each member of the object `key`, if it is there.
+template <typename Parse>
+absl::Status ForEachIn(const nlohmann::json& state, const char* key, const std::string& path,
+                       Parse parse) {
+  const auto object = state.find(key);
+  if (object == state.end()) return absl::OkStatus();
+  if (!object->is_object()) return Unreadable(path, key);
+  for (const auto& [name, json] : object->items()) {
+    try {
+      parse(name, json);
+    } catch (const nlohmann::json::exception& error) {
+      return Unreadable(path, absl::StrCat(key, " of ", name, ": ", error.what()));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -98,30 +149,30 @@ absl::Status NodeState::Load() {
       set->insert(entry.get<std::string>());
     }
   }
-  const auto qos = state.find("qos");
-  if (qos != state.end() && !qos->is_object()) return Unreadable(path_, "qos");
-  const auto attachments = state.find("attachments");
-  if (attachments != state.end() && !attachments->is_object()) {
-    return Unreadable(path_, "attachments");
-  }
-  try {
-    if (qos != state.end()) {
-      for (const auto& [volume, json] : qos->items()) qos_[volume] = ParseQos(json);
-    }
-    if (attachments != state.end()) {
-      for (const auto& [volume, json] : attachments->items()) {
-        attachments_[volume] = ParseAttachment(json);
-      }
-    }
-  } catch (const nlohmann::json::exception& error) {
-    return Unreadable(path_, error.what());
-  }
-  return absl::OkStatus();
+  RETURN_IF_ERROR(ForEachIn(state, "qos", path_, [this](const auto& name, const auto& json) {
+    qos_[name] = ParseQos(json);
+  }));
+  RETURN_IF_ERROR(ForEachIn(
+      state, "attachments", path_,
+      [this](const auto& name, const auto& json) { attachments_[name] = ParseAttachment(json); }));
+  return ForEachIn(state, "remote_attachments", path_, [this](const auto& name, const auto& json) {
+    remotes_[name] = ParseRemote(json);
+  });
+}
+
+int NodeState::VersionNeeded() const {
+  const bool clients =
+      !remotes_.empty() ||
+      std::any_of(attachments_.begin(), attachments_.end(), [](const auto& attachment) {
+        return !attachment.second.clients.empty() || !attachment.second.shown;
+      });
+  if (clients) return kVersion;
+  return loop_volumes_.empty() ? kVersionWithoutLoop : kVersionWithoutClients;
 }
 
 absl::Status NodeState::Save() const {
   nlohmann::json state;
-  state["version"] = loop_volumes_.empty() ? kVersionWithoutLoop : kVersion;
+  state["version"] = VersionNeeded();
   state["pools"] = pools_;
   state["read_only_volumes"] = read_only_volumes_;
   state["loop_volumes"] = loop_volumes_;
@@ -132,6 +183,10 @@ absl::Status NodeState::Save() const {
   state["attachments"] = nlohmann::json::object();
   for (const auto& [volume, attachment] : attachments_) {
     state["attachments"][volume] = ToJson(attachment);
+  }
+  state["remote_attachments"] = nlohmann::json::object();
+  for (const auto& [volume, remote] : remotes_) {
+    state["remote_attachments"][volume] = ToJson(remote);
   }
   return ReplaceFile(path_,
                      state.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n");
@@ -237,6 +292,36 @@ absl::Status NodeState::Forget(const std::string& volume) {
   if (attachments_.erase(volume) == 0) return absl::OkStatus();
   const absl::Status status = Save();
   if (!status.ok()) attachments_ = before;
+  return status;
+}
+
+std::map<std::string, v1::RemoteEngine> NodeState::remotes() const {
+  std::lock_guard lock(mutex_);
+  return remotes_;
+}
+
+std::optional<v1::RemoteEngine> NodeState::FindRemote(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  const auto found = remotes_.find(volume);
+  if (found == remotes_.end()) return std::nullopt;
+  return found->second;
+}
+
+absl::Status NodeState::RememberRemote(const std::string& volume, const v1::RemoteEngine& remote) {
+  std::lock_guard lock(mutex_);
+  const std::map<std::string, v1::RemoteEngine> before = remotes_;
+  remotes_[volume] = remote;
+  const absl::Status status = Save();
+  if (!status.ok()) remotes_ = before;
+  return status;
+}
+
+absl::Status NodeState::ForgetRemote(const std::string& volume) {
+  std::lock_guard lock(mutex_);
+  const std::map<std::string, v1::RemoteEngine> before = remotes_;
+  if (remotes_.erase(volume) == 0) return absl::OkStatus();
+  const absl::Status status = Save();
+  if (!status.ok()) remotes_ = before;
   return status;
 }
 

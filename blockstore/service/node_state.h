@@ -1,9 +1,10 @@
 #pragma once
 // NodeState: what a daemon must remember that no pool can tell it: which pools it opens, which
 // attachments are read-only or limited (QoS), which volumes are shown as block devices (the
-// frontend loop), and what it has attached by a target. Kept in <state-dir>/pools.json, replaced as
-// a whole (temporary file, fsync, rename, fsync of the directory), so that a crash leaves the old
-// or the new one.
+// frontend loop), what it has attached by a target, with its clients, and what it shows as a client
+// of another node. The tickets of clients are in it: it is for this user only. Kept in
+// <state-dir>/pools.json, replaced as a whole (temporary file, fsync, rename, fsync of the
+// directory), so that a crash leaves the old or the new one.
 //
 // Owned by Node; any thread. Every change is durable when its call returns OK.
 
@@ -27,7 +28,9 @@ namespace keelson::service {
 struct RememberedAttachment {
   v1::AttachTarget target;
   bool read_only = false;
-  std::uint32_t restart = 0;  // of the last engine
+  std::uint32_t restart = 0;              // of the last engine
+  bool shown = true;                      // false: nothing here uses it, but for its clients
+  std::vector<v1::VolumeClient> clients;  // its client list, with tickets
 };
 
 class NodeState {
@@ -57,8 +60,17 @@ class NodeState {
   // OK when there is none.
   absl::Status Forget(const std::string& volume);
 
+  // Volumes that another node's engine serves and this node shows, by name, with tickets.
+  std::map<std::string, v1::RemoteEngine> remotes() const;
+  std::optional<v1::RemoteEngine> FindRemote(const std::string& volume) const;
+  absl::Status RememberRemote(const std::string& volume, const v1::RemoteEngine& remote);
+  // OK when there is none.
+  absl::Status ForgetRemote(const std::string& volume);
+
  private:
   absl::Status Save() const;
+  // Of the file's format, so that an older program opens what it understands.
+  int VersionNeeded() const;
   // Puts `volume` into the set or takes it out, durably.
   absl::Status SetIn(std::set<std::string>* set, const std::string& volume, bool in);
 
@@ -69,6 +81,7 @@ class NodeState {
   std::set<std::string> loop_volumes_;       // attached with the frontend loop
   std::map<std::string, engine::QosLimits> qos_;
   std::map<std::string, RememberedAttachment> attachments_;
+  std::map<std::string, v1::RemoteEngine> remotes_;
 };
 
 }  // namespace keelson::service

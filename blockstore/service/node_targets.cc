@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
+#include "blockstore/service/client_messages.h"
 #include "blockstore/service/node.h"
 #include "blockstore/service/replica_messages.h"
 
@@ -90,13 +91,16 @@ absl::StatusOr<std::string> Node::AttachRemembered(const std::string& name,
                                                    std::int64_t attach_limit_ns) {
   ASSIGN_OR_RETURN(const engine::AttachTarget target,
                    ParseTarget(name, attachment.target, attachment.restart));
-  const engine::QosLimits qos = state_.FindQos(name);
+  VolumeHost::AttachMode mode;
+  mode.read_only = attachment.read_only;
+  mode.show = attachment.shown && !state_.FindRemote(name).has_value();
+  mode.attach_limit_ns = attach_limit_ns;
+  mode.qos = state_.FindQos(name);
+  ASSIGN_OR_RETURN(mode.clients, ParseClients(attachment.clients));
   Shard* shard = AttachedOn(name);
   if (shard == nullptr) shard = ShardFor(target);
-  absl::StatusOr<std::string> uri =
-      shard->thread().Run([shard, &target, &attachment, &qos, attach_limit_ns] {
-        return shard->volumes().Attach(target, attachment.read_only, qos, attach_limit_ns);
-      });
+  absl::StatusOr<std::string> uri = shard->thread().Run(
+      [shard, &target, &mode] { return shard->volumes().Attach(target, mode); });
   const bool there =
       shard->thread().Run([shard, &name] { return shard->volumes().Status(name).ok(); });
   std::lock_guard lock(tables_mutex_);
@@ -115,21 +119,32 @@ absl::Status Node::AttachTo(const v1::AttachVolumeRequest& request,
   RememberedAttachment attachment;
   attachment.target = request.target();
   attachment.read_only = request.read_only();
+  attachment.shown = request.frontend() != v1::FRONTEND_NONE;
+  ASSIGN_OR_RETURN(attachment.clients, FillTickets(request.clients(), {}));
+  // What serves, or is to be resumed, may be an attachment of before, which is remembered.
+  const std::optional<RememberedAttachment> before = state_.FindAttachment(request.name());
+  const bool is_new = !before || before->target.attachment() < request.target().attachment();
+  if (!is_new) {
+    if (before->shown != attachment.shown) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "volume '", request.name(), "' is attached with", before->shown ? "" : "out",
+          " a frontend on this node, not with", before->shown ? "out" : "", "; detach it first"));
+    }
+    attachment.clients = before->clients;
+  }
   ASSIGN_OR_RETURN(std::string uri,
                    AttachRemembered(request.name(), attachment, kAttachLimitNanos));
   // An operator's word is good once: a resumption goes on from what came of it.
   for (v1::SegmentHint& hint : *attachment.target.mutable_segments()) {
     hint.clear_force_from_replica_id();
   }
-  // What serves may be an attachment of before, which is remembered.
-  const std::optional<RememberedAttachment> before = state_.FindAttachment(request.name());
-  if (!before || before->target.attachment() < request.target().attachment()) {
+  if (is_new) {
     if (absl::Status status = state_.Remember(request.name(), attachment); !status.ok()) {
       (void)DetachLocked(request.name());
       return status;
     }
   }
-  response->set_uri(std::move(uri));
+  if (attachment.shown || state_.FindRemote(request.name())) response->set_uri(std::move(uri));
   return absl::OkStatus();
 }
 
@@ -178,6 +193,9 @@ bool Node::ResumeAttachments() {
   for (const auto& [name, attachment] : state_.attachments()) {
     if (AttachedOn(name) == nullptr && !ResumeAttachment(name)) all = false;
   }
+  for (const auto& [name, remote] : state_.remotes()) {
+    if (!ShownRemotely(name) && !ResumeRemote(name)) all = false;
+  }
   return all;
 }
 
@@ -223,6 +241,7 @@ absl::Status Node::GetVolumeStatus(const v1::GetVolumeStatusRequest& request,
   if (Shard* const shard = AttachedOn(name); shard != nullptr) {
     ASSIGN_OR_RETURN(*response,
                      shard->thread().Run([shard, &name] { return shard->volumes().Status(name); }));
+    AddRemoteStatus(name, response);
     DescribeDevice(name, response);
     return absl::OkStatus();
   }
@@ -236,6 +255,10 @@ absl::Status Node::GetVolumeStatus(const v1::GetVolumeStatusRequest& request,
     std::lock_guard lock(tables_mutex_);
     const auto error = resume_errors_.find(name);
     response->set_error(error == resume_errors_.end() ? "it is being resumed" : error->second);
+    return absl::OkStatus();
+  }
+  if (AddRemoteStatus(name, response)) {
+    DescribeDevice(name, response);
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(name));
@@ -269,6 +292,12 @@ absl::Status Node::GetNode(const v1::GetNodeRequest&, v1::GetNodeResponse* respo
     response->set_data_address(options_.data_address.empty()
                                    ? HostPort(*options_.data_listen, shards_.front()->data_port())
                                    : options_.data_address);
+  }
+  if (options_.client_listen) {
+    response->set_client_address(
+        options_.client_address.empty()
+            ? HostPort(*options_.client_listen, shards_.front()->client_port())
+            : options_.client_address);
   }
   return absl::OkStatus();
 }

@@ -103,6 +103,17 @@ absl::Status Node::ListVolumes(const v1::ListVolumesRequest&, v1::ListVolumesRes
       all.push_back(std::move(volume));
     }
   }
+  for (v1::Volume& volume :
+       RemoteShard()->thread().Run([this] { return RemoteShard()->remotes().Volumes(); })) {
+    const auto attached = std::find_if(all.begin(), all.end(), [&volume](const v1::Volume& other) {
+      return other.name() == volume.name() && other.attached();
+    });
+    if (attached == all.end()) {
+      all.push_back(std::move(volume));
+    } else {
+      attached->set_uri(volume.uri());
+    }
+  }
   std::sort(all.begin(), all.end(),
             [](const v1::Volume& a, const v1::Volume& b) { return a.name() < b.name(); });
   for (v1::Volume& volume : all) {
@@ -259,7 +270,11 @@ absl::Status Node::GrowVolume(const v1::GrowVolumeRequest& request,
 
 absl::Status Node::AttachServed(const v1::AttachVolumeRequest& request,
                                 v1::AttachVolumeResponse* response) {
+  if (request.has_target() && request.has_remote()) {
+    return absl::InvalidArgumentError("target and remote: a volume is attached by one of them");
+  }
   if (request.has_target()) return AttachTo(request, response);
+  if (request.has_remote()) return AttachRemote(request, response);
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(request.name()));
   ASSIGN_OR_RETURN(const ChangeLock::Guard guard, slot->changes.Take("attach volume", kPatience));
   // Recorded before a read-only attachment and forgotten after a writable one began: a crash
@@ -277,8 +292,12 @@ absl::Status Node::AttachServed(const v1::AttachVolumeRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status Node::DetachServed(const std::string& name) {
+absl::Status Node::DetachServed(const std::string& name, bool client_only) {
+  const bool remote = state_.FindRemote(name).has_value();
+  if (remote) RETURN_IF_ERROR(DetachRemote(name));
+  if (client_only) return absl::OkStatus();
   if (AttachedOn(name) != nullptr || state_.FindAttachment(name)) return DetachFrom(name);
+  if (remote) return absl::OkStatus();
   ASSIGN_OR_RETURN(Slot* const slot, FindVolume(name));
   RETURN_IF_ERROR(RememberQos(name, {}));
   RETURN_IF_ERROR(

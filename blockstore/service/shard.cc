@@ -33,23 +33,28 @@ io::Task<absl::StatusOr<std::unique_ptr<io::Listener>>> ListenPatiently(io::Reac
 absl::StatusOr<std::unique_ptr<Shard>> Shard::Start(const io::ReactorOptions& options,
                                                     std::size_t index,
                                                     const ShardAddresses& addresses,
-                                                    const engine::SegmentOptions& segment) {
+                                                    const engine::SegmentOptions& segment,
+                                                    const frontend::RemoteVolumeOptions& remote) {
   ASSIGN_OR_RETURN(std::unique_ptr<ReactorThread> thread,
                    ReactorThread::Start(options, absl::StrCat("reactor-", index)));
   auto shard = std::unique_ptr<Shard>(new Shard(index, std::move(thread)));
   const absl::Status status =
-      shard->thread().Run([&] { return shard->Listen(addresses, segment); });
+      shard->thread().Run([&] { return shard->Listen(addresses, segment, remote); });
   if (status.ok()) return shard;
   shard->thread().Run([&shard] { return shard->Close(); });
   return status;
 }
 
-io::Task<absl::Status> Shard::Listen(ShardAddresses addresses, engine::SegmentOptions segment) {
+io::Task<absl::Status> Shard::Listen(ShardAddresses addresses, engine::SegmentOptions segment,
+                                     frontend::RemoteVolumeOptions remote) {
   io::Reactor& reactor = thread_->reactor();
   fuse_ = std::make_unique<FuseFrontend>(&reactor);
   frontend_ = std::make_unique<NbdFrontend>(&reactor, fuse_.get(), addresses.nbd_socket);
   ports_ = std::make_unique<MemberPorts>(&reactor);
-  volumes_ = std::make_unique<VolumeHost>(&reactor, frontend_.get(), ports_.get(), segment);
+  client_port_ = std::make_unique<ClientPort>(&reactor);
+  remotes_ = std::make_unique<RemoteHost>(&reactor, frontend_.get(), remote);
+  volumes_ = std::make_unique<VolumeHost>(&reactor, frontend_.get(), client_port_.get(),
+                                          ports_.get(), segment);
   replica_server_ = std::make_unique<engine::ReplicaServer>(&reactor, ports_.get(),
                                                             engine::ReplicaServerOptions());
   io::Address address;
@@ -72,6 +77,14 @@ io::Task<absl::Status> Shard::Listen(ShardAddresses addresses, engine::SegmentOp
     data_port_ = bound.port;
     KEEL_LOG_INFO("event=data_port address={}:{}", bound.host, bound.port);
     gate_.Spawn(ServeReplicas(std::move(data)));
+  }
+  if (addresses.clients) {
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<io::Listener> clients,
+                        co_await ListenPatiently(&reactor, *addresses.clients, until_ns));
+    const io::Address bound = clients->address();
+    client_port_number_ = bound.port;
+    KEEL_LOG_INFO("event=client_port address={}:{}", bound.host, bound.port);
+    client_port_->Serve(std::move(clients));
   }
   co_return absl::OkStatus();
 }
@@ -126,20 +139,30 @@ io::Task<void> Shard::CloseFrontends(bool* done) {
   *done = true;
 }
 
+io::Task<void> Shard::CloseClientPort(bool* done) {
+  co_await client_port_->Close();
+  *done = true;
+}
+
 io::Task<void> Shard::Close() {
   io::Reactor& reactor = thread_->reactor();
   reactor.CancelTimer(&scrub_timer_);
-  bool closed = false;
+  bool frontends_closed = false;
+  bool client_port_closed = false;
+  const auto closed = [&] { return frontends_closed && client_port_closed; };
   volumes_->LetGo();
   for (const std::unique_ptr<PoolHost>& host : pools_) host->LetGo();
   fuse_->Leave();
-  gate_.Spawn(CloseFrontends(&closed));
+  gate_.Spawn(CloseFrontends(&frontends_closed));
+  gate_.Spawn(CloseClientPort(&client_port_closed));
   // Requests that wait for a member on another node must not hold up the end; those of a disk here
   // must.
   const std::int64_t limit_ns = reactor.NowNanos() + kClientPatienceNanos;
-  while (!closed && reactor.NowNanos() < limit_ns) co_await reactor.SleepFor(kPollNanos);
+  while (!closed() && reactor.NowNanos() < limit_ns) co_await reactor.SleepFor(kPollNanos);
+  remotes_->EndAll();
   co_await volumes_->Close();
-  while (!closed) co_await reactor.SleepFor(kPollNanos);
+  while (!closed()) co_await reactor.SleepFor(kPollNanos);
+  co_await remotes_->Close();
   for (const std::unique_ptr<PoolHost>& host : pools_) co_await host->DetachAll();
   co_await replica_server_->Close();
   co_await gate_.Close();
@@ -151,6 +174,8 @@ io::Task<void> Shard::Close() {
     }
   }
   volumes_.reset();
+  remotes_.reset();
+  client_port_.reset();
   replica_server_.reset();
   ports_.reset();
   pools_.clear();
@@ -166,6 +191,7 @@ ShardSnapshot Shard::Snapshot() const {
   snapshot.fuse = fuse_->counters();
   snapshot.volumes = volumes_->Counters();
   snapshot.replica_server = replica_server_->counters();
+  snapshot.client_port = client_port_->counters();
   snapshot.pools.reserve(pools_.size());
   for (const std::unique_ptr<PoolHost>& host : pools_) {
     snapshot.pools.push_back({host->directory(), host->healthy(), host->space(), host->counters(),

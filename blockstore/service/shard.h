@@ -16,11 +16,13 @@
 #include "absl/status/statusor.h"
 #include "blockstore/engine/replica_server.h"
 #include "blockstore/io/gate.h"
+#include "blockstore/service/client_port.h"
 #include "blockstore/service/fuse_frontend.h"
 #include "blockstore/service/member_ports.h"
 #include "blockstore/service/nbd_frontend.h"
 #include "blockstore/service/pool_host.h"
 #include "blockstore/service/reactor_thread.h"
+#include "blockstore/service/remote_host.h"
 #include "blockstore/service/scrub_schedule.h"
 #include "blockstore/service/volume_counters.h"
 #include "blockstore/service/volume_host.h"
@@ -43,14 +45,16 @@ struct ShardSnapshot {
   std::vector<OpenPool> pools;
   std::vector<VolumeCounters> volumes;  // of those attached by a target
   engine::ReplicaServerCounters replica_server;
+  frontend::NbdCounters client_port;
 };
 
 // Where a shard listens.
 struct ShardAddresses {
   std::string nbd_socket;
   std::optional<io::Address> nbd_tcp;
-  std::optional<io::Address> data;  // for engines on other nodes
-  std::int64_t patience_ns = 0;     // while a killed predecessor still listens there
+  std::optional<io::Address> data;     // for engines on other nodes
+  std::optional<io::Address> clients;  // for the clients of engines here
+  std::int64_t patience_ns = 0;        // while a killed predecessor still listens there
 };
 
 class Shard {
@@ -59,13 +63,15 @@ class Shard {
   static absl::StatusOr<std::unique_ptr<Shard>> Start(const io::ReactorOptions& options,
                                                       std::size_t index,
                                                       const ShardAddresses& addresses,
-                                                      const engine::SegmentOptions& segment);
+                                                      const engine::SegmentOptions& segment,
+                                                      const frontend::RemoteVolumeOptions& remote);
   // REQUIRES: Close has run, or no pool was opened.
   ~Shard() = default;
 
   ReactorThread& thread() { return *thread_; }
   // Of the data port; 0: there is none.
   std::uint16_t data_port() const { return data_port_; }
+  std::uint16_t client_port() const { return client_port_number_; }
 
   // --- On the reactor's thread ---
   // Errors as service::OpenPool. The host is this shard's and lives until Close.
@@ -74,6 +80,7 @@ class Shard {
   VolumeHost& volumes() { return *volumes_; }
   NbdFrontend& frontend() { return *frontend_; }
   FuseFrontend& fuse() { return *fuse_; }
+  RemoteHost& remotes() { return *remotes_; }
   // From now on the volumes that are attached here are scrubbed in turn, each once in the interval.
   void ScheduleScrubs(std::int64_t interval_ns, std::uint64_t bytes_per_second);
   // Ends NBD and FUSE (whose requests wait for the next daemon), the attachments (to be resumed),
@@ -84,15 +91,20 @@ class Shard {
  private:
   Shard(std::size_t index, std::unique_ptr<ReactorThread> thread)
       : index_(index), thread_(std::move(thread)) {}
-  io::Task<absl::Status> Listen(ShardAddresses addresses, engine::SegmentOptions segment);
+  io::Task<absl::Status> Listen(ShardAddresses addresses, engine::SegmentOptions segment,
+                                frontend::RemoteVolumeOptions remote);
   io::Task<void> ServeReplicas(std::unique_ptr<io::Listener> listener);
   io::Task<void> CloseFrontends(bool* done);
+  io::Task<void> CloseClientPort(bool* done);
   void OnScrubTimer();
 
   const std::size_t index_;
   std::uint16_t data_port_ = 0;
+  std::uint16_t client_port_number_ = 0;
   std::unique_ptr<FuseFrontend> fuse_;
   std::unique_ptr<NbdFrontend> frontend_;
+  std::unique_ptr<ClientPort> client_port_;
+  std::unique_ptr<RemoteHost> remotes_;
   std::unique_ptr<MemberPorts> ports_;
   std::unique_ptr<VolumeHost> volumes_;
   std::unique_ptr<engine::ReplicaServer> replica_server_;

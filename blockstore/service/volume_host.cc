@@ -1,11 +1,13 @@
 #include "blockstore/service/volume_host.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "blockstore/io/log.h"
 #include "blockstore/io/status.h"
+#include "blockstore/service/client_messages.h"
 #include "blockstore/service/replica_messages.h"
 
 namespace keelson::service {
@@ -14,6 +16,8 @@ namespace {
 // How long clients may finish what they have asked for before the engine ends.
 constexpr std::int64_t kClientPatienceNanos = 2'000'000'000;
 constexpr std::int64_t kPollNanos = 10'000'000;
+// How long SetClients waits for the requests of those who left; then it is to be asked again.
+constexpr std::int64_t kDrainPatienceNanos = 30'000'000'000;
 
 std::int64_t UnixNanos() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -48,14 +52,13 @@ absl::StatusOr<engine::SegmentEngine*> VolumeHost::FindSegment(const std::string
 }
 
 io::Task<absl::StatusOr<std::string>> VolumeHost::Attach(engine::AttachTarget target,
-                                                         bool read_only, engine::QosLimits qos,
-                                                         std::int64_t attach_limit_ns) {
+                                                         AttachMode mode) {
   const std::string name = target.name;
   if (const auto found = attachments_.find(name); found != attachments_.end()) {
     const engine::Engine& present = *found->second.engine;
     const bool serves =
         present.health().ok() && present.epoch().attachment >= target.epoch.attachment;
-    if (serves && found->second.read_only == read_only) co_return frontend_->Uri(name);
+    if (serves && found->second.read_only == mode.read_only) co_return frontend_->Uri(name);
     if (serves) {
       co_return absl::FailedPreconditionError(
           absl::StrCat("volume '", name, "' is attached in the other mode; detach it first"));
@@ -65,28 +68,33 @@ io::Task<absl::StatusOr<std::string>> VolumeHost::Attach(engine::AttachTarget ta
   }
   const absl::Status taken = absl::FailedPreconditionError(absl::StrCat(
       "a volume of the name '", name, "' is attached on this node already; detach that one first"));
-  if (frontend_->Attached(name) != nullptr) co_return taken;
+  if (mode.show && frontend_->Attached(name) != nullptr) co_return taken;
   engine::EngineOptions options;
-  options.read_only = read_only;
-  options.qos = qos;
+  options.read_only = mode.read_only;
+  options.qos = mode.qos;
   options.segment = segment_options_;
-  options.segment.attach_limit_ns = attach_limit_ns;
+  options.segment.attach_limit_ns = mode.attach_limit_ns;
   absl::AnyInvocable<pool::Uuid()> make_id = [] { return pool::Uuid::Random(); };
   CO_ASSIGN_OR_RETURN(std::unique_ptr<engine::Engine> engine,
                       co_await engine::Engine::Attach(reactor_, ports_, std::move(target),
                                                       std::move(make_id), options));
-  if (frontend_->Attached(name) != nullptr) {
+  if (mode.show && frontend_->Attached(name) != nullptr) {
     // Why it is not served is in `taken`; how the attachment ends adds nothing.
     (void)co_await engine->Detach();
     co_return taken;
   }
-  frontend_->Add(name, engine.get());
-  attachments_[name] = Attachment{std::move(engine), read_only};
+  auto list = std::make_unique<engine::ClientList>(engine.get(), name);
+  list->Replace(std::move(mode.clients));
+  if (mode.show) frontend_->Add(name, engine.get());
+  client_port_->Add(name, engine.get(), list.get());
+  attachments_[name] = Attachment{std::move(engine), std::move(list), mode.read_only, mode.show};
   co_return frontend_->Uri(name);
 }
 
-io::Task<void> VolumeHost::DropClients(std::string name, bool* done) {
-  co_await frontend_->Remove(std::move(name));
+io::Task<void> VolumeHost::DropClients(std::string name, bool shown, engine::ClientList* clients,
+                                       bool* done) {
+  if (shown) co_await frontend_->Remove(std::move(name));
+  co_await clients->Close();
   *done = true;
 }
 
@@ -94,15 +102,22 @@ io::Task<absl::Status> VolumeHost::Detach(std::string name) {
   const auto found = attachments_.find(name);
   if (found == attachments_.end()) co_return absl::OkStatus();
   const std::unique_ptr<engine::Engine> engine = std::move(found->second.engine);
+  const std::unique_ptr<engine::ClientList> clients = std::move(found->second.clients);
+  const bool shown = found->second.shown;
   attachments_.erase(found);
   engine->LetGo();
+  client_port_->Remove(name);
+  ending_.push_back(name);
+  // All at once: those on other nodes go while the ones here finish.
+  clients->Replace({});
   bool dropped = false;
-  gate_.Spawn(DropClients(name, &dropped));
+  gate_.Spawn(DropClients(name, shown, clients.get(), &dropped));
   const std::int64_t limit_ns = reactor_->NowNanos() + kClientPatienceNanos;
   while (!dropped && reactor_->NowNanos() < limit_ns) co_await reactor_->SleepFor(kPollNanos);
   // What still waits for a member fails now, and then its client goes.
   absl::Status status = co_await engine->Detach();
   while (!dropped) co_await reactor_->SleepFor(kPollNanos);
+  ending_.erase(std::find(ending_.begin(), ending_.end(), name));
   co_return status;
 }
 
@@ -110,9 +125,18 @@ void VolumeHost::LetGo() {
   for (const auto& [name, attachment] : attachments_) attachment.engine->LetGo();
 }
 
+void VolumeHost::Show(const std::string& name) {
+  const auto found = attachments_.find(name);
+  if (found == attachments_.end() || found->second.shown) return;
+  found->second.shown = true;
+  frontend_->Add(name, found->second.engine.get());
+}
+
 io::Task<void> VolumeHost::Close() {
   for (const auto& [name, attachment] : attachments_) {
+    client_port_->Remove(name);
     const absl::Status status = co_await attachment.engine->Detach();
+    co_await attachment.clients->Close();
     if (!status.ok()) {
       KEEL_LOG_WARN("event=detach_failed volume={} error=\"{}\"", name,
                     std::string(status.message()));
@@ -153,6 +177,34 @@ io::Task<absl::Status> VolumeHost::SetMinInSync(std::string name, std::uint32_t 
   CO_RETURN_IF_ERROR(co_await engine->SetMinInSync(copies));
   KEEL_LOG_INFO("event=min_in_sync_set volume={} copies={}", name, copies);
   co_return absl::OkStatus();
+}
+
+io::Task<absl::Status> VolumeHost::SetClients(std::string name, std::uint64_t attachment,
+                                              std::vector<engine::ListedClient> clients) {
+  CO_ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
+  if (engine->epoch().attachment != attachment) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("volume '", name, "' is attached under attachment ",
+                     engine->epoch().attachment, " and not ", attachment));
+  }
+  const std::size_t count = clients.size();
+  attachments_.find(name)->second.clients->Replace(std::move(clients));
+  KEEL_LOG_INFO("event=clients_set volume={} attachment={} clients={}", name, attachment, count);
+  const std::int64_t limit_ns = reactor_->NowNanos() + kDrainPatienceNanos;
+  for (;;) {
+    // Looked up each time: a detach, which drains them too, does not wait for this.
+    const auto found = attachments_.find(name);
+    const bool ending = std::find(ending_.begin(), ending_.end(), name) != ending_.end();
+    if (!ending && (found == attachments_.end() || found->second.clients->drained())) {
+      co_return absl::OkStatus();
+    }
+    if (reactor_->NowNanos() >= limit_ns) break;
+    co_await reactor_->SleepFor(kPollNanos);
+  }
+  co_return absl::UnavailableError(
+      absl::StrCat("volume '", name,
+                   "' serves no other clients any more than those on the list, but requests of ",
+                   "one that left still run; ask again, and see what the volume waits for"));
 }
 
 io::Task<absl::Status> VolumeHost::AddSegments(
@@ -221,7 +273,10 @@ absl::StatusOr<std::vector<v1::Snapshot>> VolumeHost::Snapshots(const std::strin
 absl::StatusOr<v1::GetVolumeStatusResponse> VolumeHost::Status(const std::string& name) const {
   ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
   v1::GetVolumeStatusResponse status = DescribeEngine(name, engine);
-  status.set_uri(frontend_->Uri(name));
+  if (attachments_.find(name)->second.shown) status.set_uri(frontend_->Uri(name));
+  for (const engine::ClientStatus& client : attachments_.find(name)->second.clients->Status()) {
+    *status.add_clients() = ToMessage(client);
+  }
   return status;
 }
 
@@ -245,7 +300,7 @@ v1::Volume VolumeHost::Describe(const std::string& name, const Attachment& attac
   volume.set_snapshot_count(static_cast<std::uint32_t>(configuration.snapshots.size()));
   volume.set_attached(true);
   volume.set_read_only(attachment.read_only);
-  volume.set_uri(frontend_->Uri(name));
+  if (attachment.shown) volume.set_uri(frontend_->Uri(name));
   volume.set_error(std::string(attachment.engine->health().message()));
   return volume;
 }

@@ -16,8 +16,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "blockstore/engine/client_list.h"
 #include "blockstore/engine/engine.h"
 #include "blockstore/io/gate.h"
+#include "blockstore/service/client_port.h"
 #include "blockstore/service/nbd_frontend.h"
 #include "blockstore/service/scrub_schedule.h"
 #include "blockstore/service/volume_counters.h"
@@ -28,19 +30,33 @@ namespace keelson::service {
 class VolumeHost {
  public:
   // The pointers outlive this. `segment` is for every attachment.
-  VolumeHost(io::Reactor* reactor, NbdFrontend* frontend, engine::PortFactory* ports,
-             const engine::SegmentOptions& segment)
-      : reactor_(reactor), frontend_(frontend), ports_(ports), segment_options_(segment) {}
+  VolumeHost(io::Reactor* reactor, NbdFrontend* frontend, ClientPort* client_port,
+             engine::PortFactory* ports, const engine::SegmentOptions& segment)
+      : reactor_(reactor),
+        frontend_(frontend),
+        client_port_(client_port),
+        ports_(ports),
+        segment_options_(segment) {}
 
+  struct AttachMode {
+    bool read_only = false;
+    std::vector<engine::ListedClient> clients;  // of a new attachment
+    bool show =
+        true;  // false: a RemoteHost shows the volume here, as a client like others, or none
+    engine::QosLimits qos;
+    std::int64_t attach_limit_ns = 0;
+  };
   // The URI. Without effect when it is attached in this mode under the same or a higher attachment,
   // and serves; an attachment that has ended in errors, or is lower, is ended first.
   // FAILED_PRECONDITION: attached in the other mode, or another volume of this name is. Else errors
   // of Engine::Attach, for which it asks `attach_limit_ns` at most.
-  io::Task<absl::StatusOr<std::string>> Attach(engine::AttachTarget target, bool read_only,
-                                               engine::QosLimits qos, std::int64_t attach_limit_ns);
+  io::Task<absl::StatusOr<std::string>> Attach(engine::AttachTarget target, AttachMode mode);
   // Ends the clients and the engine. Requests that wait for members that do not answer fail.
   // OK when it is not attached.
   io::Task<absl::Status> Detach(std::string name);
+  // Shows it as itself again, after a RemoteHost here has shown it. No effect when it is not
+  // attached.
+  void Show(const std::string& name);
 
   // Without effect when it is not attached here.
   void SetQos(const std::string& name, const engine::QosLimits& limits);
@@ -52,6 +68,10 @@ class VolumeHost {
                                       pool::ReplicaId replica,
                                       std::optional<replica::Member> witness);
   io::Task<absl::Status> SetMinInSync(std::string name, std::uint32_t copies);
+  // R16: the list holds at once. Completes when no request runs of a client that is not on it, or
+  // with UNAVAILABLE. `attachment` is the present one, else FAILED_PRECONDITION.
+  io::Task<absl::Status> SetClients(std::string name, std::uint64_t attachment,
+                                    std::vector<engine::ListedClient> clients);
   // Fills the last segment up to its end first.
   io::Task<absl::Status> AddSegments(std::string name,
                                      google::protobuf::RepeatedPtrField<v1::SegmentHint> segments);
@@ -78,20 +98,24 @@ class VolumeHost {
  private:
   struct Attachment {
     std::unique_ptr<engine::Engine> engine;
+    std::unique_ptr<engine::ClientList> clients;
     bool read_only = false;
+    bool shown = false;  // by the frontend, as itself
   };
 
   absl::StatusOr<engine::Engine*> Find(const std::string& name) const;
   absl::StatusOr<engine::SegmentEngine*> FindSegment(const std::string& name,
                                                      std::uint32_t segment) const;
   v1::Volume Describe(const std::string& name, const Attachment& attachment) const;
-  io::Task<void> DropClients(std::string name, bool* done);
+  io::Task<void> DropClients(std::string name, bool shown, engine::ClientList* clients, bool* done);
 
   io::Reactor* reactor_;
   NbdFrontend* frontend_;
+  ClientPort* client_port_;
   engine::PortFactory* ports_;
   const engine::SegmentOptions segment_options_;
   std::map<std::string, Attachment, std::less<>> attachments_;
+  std::vector<std::string> ending_;  // volumes whose detach runs
   io::Gate gate_;
 };
 

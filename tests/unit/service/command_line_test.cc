@@ -46,6 +46,9 @@ TEST(CommandLineTest, AnswersWrongUsageWithTwo) {
   EXPECT_EQ(Blockstore({"--data-listen", "localhost:1"}).code, 2);
   EXPECT_EQ(Blockstore({"--data-address", "10.0.0.1:1"}).code, 2) << "without --data-listen";
   EXPECT_EQ(Blockstore({"--data-listen", "10.0.0.1:1", "--data-address", "0.0.0.0:1"}).code, 2);
+  EXPECT_EQ(Blockstore({"--client-listen", "localhost:1"}).code, 2);
+  EXPECT_EQ(Blockstore({"--client-address", "10.0.0.1:1"}).code, 2) << "without --client-listen";
+  EXPECT_EQ(Blockstore({"--client-listen", "0.0.0.0:9761"}).code, 2);
   EXPECT_EQ(Blockstore({"--backlog-limit", "-1"}).code, 2);
   EXPECT_EQ(Blockstore({"--resync-rate", "fast"}).code, 2);
   const Outcome everywhere = Blockstore({"--data-listen", "0.0.0.0:9760"});

@@ -69,7 +69,7 @@ TEST(NodeStateTest, RefusesAFileThatIsNotItsOwn) {
     NodeState state(directory.path());
     EXPECT_TRUE(absl::IsDataLoss(state.Load())) << content;
   }
-  std::ofstream(directory.Child("pools.json")) << R"({"version": 4, "pools": []})";
+  std::ofstream(directory.Child("pools.json")) << R"({"version": 1000, "pools": []})";
   NodeState state(directory.path());
   EXPECT_TRUE(absl::IsFailedPrecondition(state.Load()));
 }

@@ -98,6 +98,50 @@ TEST(NodeStateTest, ReadsAFileFromBeforeThereWereAttachments) {
   EXPECT_EQ(state.pools().size(), 1u);
 }
 
+TEST(NodeStateTest, RemembersClientListsAndVolumesOfOtherNodesForThisUserOnly) {
+  const TemporaryDirectory directory;
+  constexpr char kTicket[] = "000102030405060708090a0b0c0d0e0f";
+  {
+    NodeState state(directory.path());
+    RememberedAttachment attachment;
+    attachment.target.set_attachment(5);
+    v1::VolumeClient& client = attachment.clients.emplace_back();
+    client.set_node("b");
+    client.set_ticket(kTicket);
+    client.set_read_only(true);
+    ASSERT_TRUE(state.Remember("vol", attachment).ok());
+    v1::RemoteEngine remote;
+    remote.set_address("10.0.0.1:9761");
+    remote.set_ticket(kTicket);
+    remote.set_attachment(7);
+    ASSERT_TRUE(state.RememberRemote("other", remote).ok());
+    ASSERT_TRUE(state.RememberRemote("gone", remote).ok());
+    ASSERT_TRUE(state.ForgetRemote("gone").ok());
+  }
+  NodeState state(directory.path());
+  ASSERT_TRUE(state.Load().ok());
+  const std::optional<RememberedAttachment> attachment = state.FindAttachment("vol");
+  ASSERT_TRUE(attachment && attachment->clients.size() == 1u);
+  EXPECT_EQ(attachment->clients[0].node(), "b");
+  EXPECT_EQ(attachment->clients[0].ticket(), kTicket);
+  EXPECT_TRUE(attachment->clients[0].read_only());
+  ASSERT_EQ(state.remotes().size(), 1u);
+  EXPECT_EQ(state.FindRemote("other")->address(), "10.0.0.1:9761");
+  EXPECT_EQ(state.FindRemote("other")->attachment(), 7u);
+  EXPECT_FALSE(state.FindRemote("gone").has_value());
+}
+
+TEST(NodeStateTest, SaysWhenARemoteAttachmentCannotBeUnderstood) {
+  const TemporaryDirectory directory;
+  for (const char* remotes : {"3", R"({"vol": 3})", R"({"vol": {}})",
+                              R"({"vol": {"address": "a", "ticket": "t", "attachment": "x"}})"}) {
+    std::ofstream(directory.Child("pools.json"))
+        << R"({"version": 3, "remote_attachments": )" << remotes << "}";
+    NodeState state(directory.path());
+    EXPECT_TRUE(absl::IsDataLoss(state.Load())) << remotes;
+  }
+}
+
 TEST(NodeStateTest, SaysWhenAnAttachmentCannotBeUnderstood) {
   const TemporaryDirectory directory;
   for (const char* attachments :
