@@ -152,6 +152,9 @@ absl::StatusOr<v1::DetachVolumeResponse> Client::DetachVolume(
     const v1::DetachVolumeRequest& request) {
   return connection_->Call(&Stub::DetachVolume, request);
 }
+absl::StatusOr<v1::SetClientsResponse> Client::SetClients(const v1::SetClientsRequest& request) {
+  return connection_->Call(&Stub::SetClients, request);
+}
 absl::StatusOr<v1::GetVolumeStatusResponse> Client::GetVolumeStatus(
     const v1::GetVolumeStatusRequest& request) {
   return connection_->Call(&Stub::GetVolumeStatus, request);

@@ -45,6 +45,7 @@ class Client {
   absl::StatusOr<v1::GrowVolumeResponse> GrowVolume(const v1::GrowVolumeRequest& request);
   absl::StatusOr<v1::AttachVolumeResponse> AttachVolume(const v1::AttachVolumeRequest& request);
   absl::StatusOr<v1::DetachVolumeResponse> DetachVolume(const v1::DetachVolumeRequest& request);
+  absl::StatusOr<v1::SetClientsResponse> SetClients(const v1::SetClientsRequest& request);
   absl::StatusOr<v1::GetVolumeStatusResponse> GetVolumeStatus(
       const v1::GetVolumeStatusRequest& request);
   absl::StatusOr<v1::SetQosResponse> SetQos(const v1::SetQosRequest& request);

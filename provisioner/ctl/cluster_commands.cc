@@ -153,16 +153,26 @@ absl::Status AttachOnNode(const Cluster& cluster, const ClusterArguments& argume
     if (forced.ok()) forced = CheckOthersReachable(*volume, request.target());
     if (!forced.ok()) return forced;
   }
+  const bool is_new = !volume->status || volume->status->attachment() != attachment;
+  if (is_new) {
+    for (const v1::VolumeClient& one : ClientsToTakeAlong(nodes, arguments.on)) {
+      *request.add_clients() = one;
+    }
+  }
   const absl::StatusOr<v1::AttachVolumeResponse> response = (*client)->AttachVolume(request);
   if (!response.ok()) return response.status();
   Print(output, *response, out);
-  return absl::OkStatus();
+  return PointClients(cluster, nodes, arguments.on, request);
 }
 
 absl::Status DetachFromNodes(const Cluster& cluster, const ClusterArguments& arguments) {
-  const std::vector<NodeAnswer> nodes = cluster.Ask(arguments.name);
+  std::vector<NodeAnswer> nodes = cluster.Ask(arguments.name);
   const absl::StatusOr<VolumeView> volume = FindVolume(nodes, arguments.name);
   if (!volume.ok()) return volume.status();
+  // Clients first, while there is an engine that answers them.
+  std::stable_partition(nodes.begin(), nodes.end(), [](const NodeAnswer& node) {
+    return node.volume && node.volume->has_remote();
+  });
   absl::Status status;
   bool found = false;
   for (const NodeAnswer& node : nodes) {

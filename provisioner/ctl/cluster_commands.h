@@ -64,6 +64,21 @@ absl::Status RemoveReplicaFromNode(const Cluster& cluster, const ClusterArgument
 absl::Status ReplaceReplica(const Cluster& cluster, const ClusterArguments& arguments,
                             Output output, std::ostream* out);
 
+// --- client_commands.cc ---
+// Shows a volume that is attached elsewhere on a further node; prints the URI there.
+absl::Status AddClientNode(const Cluster& cluster, const ClusterArguments& arguments, Output output,
+                           std::ostream* out);
+// Returns when no request of the node runs any more.
+absl::Status RemoveClientNode(const Cluster& cluster, const ClusterArguments& arguments);
+absl::Status ListClientNodes(const Cluster& cluster, const ClusterArguments& arguments,
+                             Output output, std::ostream* out);
+// The nodes that show the volume as clients, with new tickets, for an attachment on node `to`; and
+// when that serves, pointing them there.
+std::vector<v1::VolumeClient> ClientsToTakeAlong(const std::vector<NodeAnswer>& nodes,
+                                                 const std::string& to);
+absl::Status PointClients(const Cluster& cluster, const std::vector<NodeAnswer>& nodes,
+                          const std::string& to, const v1::AttachVolumeRequest& attached);
+
 // What these files need.
 std::string RandomId();
 v1::Member MemberAt(const Place& place, const std::string& replica_id, bool witness);

@@ -88,6 +88,24 @@ json LeftoverToJson(std::uint32_t segment, const PlacedMember& placed, bool left
           {"quarantined", Quarantined(*placed.replica)}};
 }
 
+std::string ClientState(const v1::ClientStatus& client) {
+  if (client.leaving()) return "leaving: its last requests still run";
+  return client.connected() ? "connected" : "not connected";
+}
+
+json ClientsToJson(const VolumeView& volume) {
+  json clients = json::array();
+  if (!volume.status) return clients;
+  for (const v1::ClientStatus& client : volume.status->clients()) {
+    clients.push_back({{"node", client.node()},
+                       {"read_only", client.read_only()},
+                       {"connected", client.connected()},
+                       {"leaving", client.leaving()},
+                       {"requests_in_flight", client.requests_in_flight()}});
+  }
+  return clients;
+}
+
 json ToJson(const VolumeView& volume) {
   json members = json::array(), leftovers = json::array();
   bool forced = false;
@@ -130,6 +148,7 @@ json ToJson(const VolumeView& volume) {
            volume.status ? volume.status->qos().bandwidth_bytes_per_second() : 0},
           {"waiting_for", waiting_for},
           {"scrub", volume.status ? ToJson(SummarizeScrub(*volume.status)) : json()},
+          {"clients", ClientsToJson(volume)},
           {"silent_nodes", volume.silent_nodes},
           {"forced", forced},
           {"members", members},
@@ -166,6 +185,19 @@ VolumeView ListedView(const std::vector<NodeAnswer>& nodes, VolumeView view) {
 }
 
 }  // namespace
+
+void PrintClients(Output output, const VolumeView& volume, std::ostream* out) {
+  if (output == Output::kJson) {
+    PrintJson(ClientsToJson(volume), out);
+    return;
+  }
+  std::vector<std::vector<std::string>> rows = {{"NODE", "MODE", "STATE", "REQUESTS"}};
+  for (const v1::ClientStatus& client : volume.status->clients()) {
+    rows.push_back({client.node(), client.read_only() ? "read-only" : "read-write",
+                    ClientState(client), absl::StrCat(client.requests_in_flight())});
+  }
+  *out << FormatTable(rows);
+}
 
 void PrintStatus(Output output, const VolumeView& volume, std::ostream* out) {
   if (output == Output::kJson) {
@@ -223,6 +255,11 @@ void PrintStatus(Output output, const VolumeView& volume, std::ostream* out) {
            &rows);
   }
   *out << FormatTable(rows);
+  if (!volume.status) return;
+  for (const v1::ClientStatus& client : volume.status->clients()) {
+    *out << "client " << client.node() << (client.read_only() ? ", read-only: " : ": ")
+         << ClientState(client) << "\n";
+  }
 }
 
 void PrintVolumes(Output output, const std::vector<NodeAnswer>& nodes,

@@ -12,6 +12,7 @@
 namespace keelson::ctl {
 
 // The volume in a few lines, and a row for each member.
+void PrintClients(Output output, const VolumeView& volume, std::ostream* out);
 void PrintStatus(Output output, const VolumeView& volume, std::ostream* out);
 // `contested`: volumes that several nodes say they serve, each asked about by itself.
 void PrintVolumes(Output output, const std::vector<NodeAnswer>& nodes,

@@ -202,6 +202,32 @@ void AddSnapshotCommands(CLI::App* volume, Run* run) {
   });
 }
 
+void AddClientCommands(CLI::App* volume, Run* run) {
+  CLI::App* client =
+      volume->add_subcommand("client", "Nodes that show a volume which is attached elsewhere");
+  client->require_subcommand(1);
+  CLI::App* add = AddNamed(client, "add", "Show it on a further node; prints the NBD URI", run);
+  add->add_option("--on", run->cluster.on, "The node that is to show it")->required();
+  add->add_flag("--read-only", run->volume.read_only, "Refuse its writes");
+  add->callback([run] {
+    OnCluster(run, [run](const Cluster& cluster) {
+      return AddClientNode(cluster, run->cluster, run->settings.output, run->out);
+    });
+  });
+  CLI::App* remove =
+      AddNamed(client, "remove", "Stop serving a node; returns when its last request ended", run);
+  remove->add_option("--on", run->cluster.on, "The node; may be gone")->required();
+  remove->callback([run] {
+    OnCluster(run,
+              [run](const Cluster& cluster) { return RemoveClientNode(cluster, run->cluster); });
+  });
+  AddNamed(client, "list", "The nodes on a volume's client list", run)->callback([run] {
+    OnCluster(run, [run](const Cluster& cluster) {
+      return ListClientNodes(cluster, run->cluster, run->settings.output, run->out);
+    });
+  });
+}
+
 void AddVolumeCommands(CLI::App* app, Run* run) {
   CLI::App* volume = app->add_subcommand("volume", "The volumes of this node, or of the nodes");
   volume->require_subcommand(1);
@@ -257,6 +283,7 @@ void AddVolumeCommands(CLI::App* app, Run* run) {
               [run](const Cluster& cluster) { return DeleteFromNodes(cluster, run->cluster); });
   });
   AddSnapshotCommands(volume, run);
+  AddClientCommands(volume, run);
 
   CLI::App* grow = AddNamed(volume, "grow", "Make a volume larger", run);
   grow->add_option("--size", arguments.size_bytes, "Its new size")->transform(kSize)->required();

@@ -46,6 +46,8 @@ TEST(CommandLineTest, AnswersWrongUsageWithOneLineAndTwo) {
   ExpectOneLine(Keelctl({"volume", "create", "a", "--size", "1g", "--replicas", "6"}), 2);
   ExpectOneLine(Keelctl({"volume", "attach", "a", "--force"}), 2);
   ExpectOneLine(Keelctl({"replica", "replace", "a", "--from", "b"}), 2);
+  ExpectOneLine(Keelctl({"volume", "client", "add", "a"}), 2);
+  ExpectOneLine(Keelctl({"volume", "client"}), 2);
 }
 
 TEST(CommandLineTest, AnswersHelpAndVersionWithZero) {
