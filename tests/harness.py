@@ -273,11 +273,20 @@ class Cluster:
 
     `pools` has what `pool create` is told for a node other than the size of all others. With a
     `network` (tests/e2e/network.py) each daemon is in a namespace of its own, else on loopback.
-    `names` begins the names of its files, for a second cluster in one workspace.
+    `names` begins the names of its files, for a second cluster in one workspace. `arguments` are
+    for each daemon; in them {port} is a free port of its own.
     """
 
     def __init__(
-        self, workspace, count, pool_size="256m", binaries=None, network=None, pools=None, names=""
+        self,
+        workspace,
+        count,
+        pool_size="256m",
+        binaries=None,
+        network=None,
+        pools=None,
+        names="",
+        arguments=(),
     ):
         self.binaries = binaries or find_binaries()
         self.nodes = {}
@@ -287,8 +296,9 @@ class Cluster:
             prefix = ()
             if network:
                 address, prefix = f"{network.address(name)}:9760", network.prefix(name)
-            arguments = ("--data-listen", address)
-            node = Daemon(workspace, self.binaries, f"{names}{name}", arguments, prefix).start()
+            own = [argument.replace("{port}", str(free_port())) for argument in arguments]
+            own = ("--data-listen", address, *own)
+            node = Daemon(workspace, self.binaries, f"{names}{name}", own, prefix).start()
             node.data_address = address
             node.pool = workspace / f"{names}{name}-pool"
             options = (pools or {}).get(name, ("--size", pool_size))

@@ -23,10 +23,13 @@ class Disconnected(Exception):
 
 
 class NbdClient:
+    """`path` is that of a UNIX socket, or (host, port)."""
+
     def __init__(self, path, export, timeout=60):
-        self._socket = socket.socket(socket.AF_UNIX)
+        tcp = isinstance(path, tuple)
+        self._socket = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX)
         self._socket.settimeout(timeout)
-        self._socket.connect(str(path))
+        self._socket.connect(path if tcp else str(path))
         self._cookie = 0
         self._waiting = {}  # cookie -> (kind, offset, size)
         self.size_bytes = self._negotiate(export.encode())
