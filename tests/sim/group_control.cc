@@ -175,6 +175,7 @@ void GroupHarness::AttachEnded(Attachment* attachment,
   volume_.set_size_blocks(blocks);
   pending_size_blocks_ = 0;
   RememberMembers(*attachment);
+  StartClients(attachment);
 }
 
 // R9: at the moment an engine begins to serve, no earlier one has a lease that it can use.
@@ -249,7 +250,11 @@ void GroupHarness::StartClose(Attachment* attachment) {
 io::internal::Detached GroupHarness::RunClose(GroupHarness* harness, Attachment* attachment) {
   auto turn = attachment->process->Yield();
   co_await turn;
+  Clients& clients = attachment->clients;
+  if (clients.list != nullptr) clients.list->Replace({});
   absl::Status status = co_await attachment->engine->Close();
+  if (clients.list != nullptr) co_await clients.list->Close();
+  clients.Clear();
   harness->Tell(absl::StrCat(EpochName(attachment->epoch), " closed: ", status.ToString()));
   attachment->end = status;
   attachment->engine.reset();

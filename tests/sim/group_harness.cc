@@ -48,12 +48,14 @@ GroupHarness::GroupHarness(std::uint64_t seed, const std::vector<FaultClass>& fa
     : world_(seed),
       chance_(~seed),
       late_chance_(Mix(seed)),
+      clients_random_(seed * 0x9e3779b97f4a7c15),
       plan_(FaultPlan::Draw(faults, &world_.random())),
       knobs_(DrawKnobs(&world_.random(), &chance_, &late_chance_, plan_)),
       volume_(knobs_.volume_blocks),
       watch_(&world_, &volume_.versions()),
       volume_id_(world_.MakeId()) {
   watch_.set_in_force_observer([this](const replica::Configuration& now) { CheckLiveCopies(now); });
+  knobs_.clients = clients_random_.Chance(0.3);
   options_.generation_interval_ns =
       static_cast<std::int64_t>(world_.random().Between(30, 500)) * kMs;
   options_.lease_ns = 100 * kMs;
@@ -83,7 +85,10 @@ GroupHarness::GroupHarness(std::uint64_t seed, const std::vector<FaultClass>& fa
 
 GroupHarness::~GroupHarness() {
   // A run that ended in a failure leaves living processes behind.
-  for (const auto& attachment : attachments_) static_cast<void>(attachment->engine.release());
+  for (const auto& attachment : attachments_) {
+    attachment->clients.Leak();
+    static_cast<void>(attachment->engine.release());
+  }
   for (const auto& node : nodes_) {
     if (node->running()) node->Kill();
   }
@@ -168,6 +173,7 @@ void GroupHarness::Act() {
   if (attachment->engine->counters().slow_demotions > 0) {
     SIM_PROBE("group: a slow member was left out");
   }
+  StartClientChange(attachment);
   if (random.Chance(0.03)) return StartRandomChange(attachment);
   const std::uint64_t burst = random.Between(1, 3);
   for (std::uint64_t i = 0; i < burst && !Failed(); ++i) StartRandomIo(attachment);

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "blockstore/engine/client_list.h"
 #include "blockstore/engine/segment_engine.h"
 #include "blockstore/replica/check.h"
 #include "tests/sim/fault_plan.h"
@@ -54,7 +55,32 @@ class GroupHarness {
     bool moves = false;       // a volume is attached elsewhere while its engine is cut off
     bool cuts_again = false;  // all lose power, and again when it has just been attached
     bool forces = false;      // a majority is lost, and an operator goes on from one copy
+    bool clients = false;     // other nodes use it through the engine
     FaultMix disk;
+  };
+
+  struct Attachment;
+  // What the connection of a client does for it (R16), in the engine's process.
+  static constexpr std::size_t kClientNodes = 3;
+  struct ClientConnection {
+    std::size_t node = 0;
+    Attachment* attachment = nullptr;
+    std::unique_ptr<engine::ClientSession> session;  // until it was told to end and is idle
+    std::uint64_t told_at = 0;                       // the tick; 0: it was not
+    std::uint64_t in_flight = 0;
+  };
+  class SegmentDevice;
+  struct Clients {
+    Clients();
+    ~Clients();
+    void Leak();   // with their process
+    void Clear();  // the list is closed
+
+    std::unique_ptr<SegmentDevice> device;
+    std::unique_ptr<engine::ClientList> list;     // null: nobody but the engine's own node
+    std::map<std::size_t, std::uint64_t> listed;  // by node, with the number of its ticket
+    std::uint64_t minted = 1;
+    std::vector<std::unique_ptr<ClientConnection>> sessions;  // also those that have ended
   };
 
   // An engine, from its Attach to its end.
@@ -65,6 +91,7 @@ class GroupHarness {
     SimReactor* process = nullptr;
     pool::Epoch epoch;
     std::unique_ptr<engine::SegmentEngine> engine;
+    Clients clients;
     std::uint64_t in_flight = 0;
     bool changing = false;
     std::uint64_t errors_since = 0;  // every call that began later fails; 0: it serves
@@ -90,6 +117,7 @@ class GroupHarness {
   struct Io {
     IoKind kind = IoKind::kRead;
     Attachment* attachment = nullptr;
+    ClientConnection* client = nullptr;  // null: the engine's own node's
     std::uint64_t first = 0, count = 0;
     Version version = kZeroes;
     std::uint64_t op = 0;
@@ -192,10 +220,25 @@ class GroupHarness {
   void StartRandomIo(Attachment* attachment);
   void StartIo(IoKind kind, Attachment* attachment, std::uint64_t first, std::uint64_t count);
   static io::internal::Detached RunIo(GroupHarness* harness, Io* io);
+  static io::Task<absl::Status> RunClientIo(Io* io, std::uint64_t offset);
   void IoEnded(Io* io, const absl::Status& status);
   void CheckEnoughCopies(const Attachment& attachment);
   void JudgeIoError(const Io& io, const absl::Status& status);
   std::string Name(const Io& io) const;
+
+  // group_clients.cc
+  void StartClients(Attachment* attachment);
+  void SetClients(Attachment* attachment);
+  void OpenClient(Attachment* attachment, std::size_t node);
+  static io::internal::Detached RunOpenClient(GroupHarness* harness, Attachment* attachment,
+                                              std::size_t node, engine::Ticket ticket);
+  void OnToldToEnd(ClientConnection* connection);
+  void CheckServed(const Io& io);
+  void ClientIoEnded(ClientConnection* connection);
+  ClientConnection* ChooseClient(Attachment* attachment);
+  void StartClientChange(Attachment* attachment);
+  static io::internal::Detached RunUnpublish(GroupHarness* harness, Attachment* attachment,
+                                             std::size_t node);
 
   // group_changes.cc
   void StartRandomChange(Attachment* attachment);
@@ -255,6 +298,7 @@ class GroupHarness {
   // seeds without it stay what they were.
   Random chance_;
   Random late_chance_;
+  Random clients_random_;  // the same for what other nodes do
   FaultPlan plan_;
   Knobs knobs_;
   engine::SegmentOptions options_;

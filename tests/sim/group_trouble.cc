@@ -65,6 +65,7 @@ void GroupHarness::Strike() {
 void GroupHarness::Abandon(GroupNode* node) {
   for (const auto& attachment : attachments_) {
     if (attachment->process == nullptr || attachment->process != node->process()) continue;
+    attachment->clients.Leak();
     static_cast<void>(attachment->engine.release());
     attachment->state = Attachment::State::kGone;
     attachment->changing = false;

@@ -83,6 +83,10 @@ class GroupWatch {
                     std::int64_t lease_ns, std::int64_t began_ns);
   // A write was answered: there is no space. Each copy may have done another part of it.
   void Refused(const pool::Epoch& epoch, std::uint64_t first, std::uint64_t count, Version version);
+  // The write belongs to a client that was told that none of its requests runs any more (R16).
+  void MayNotLand(Version version) {
+    if (version != kZeroes) unpublished_.insert(version);
+  }
   // Until when that engine has a lease, and a member to read from, for all that is known here.
   std::int64_t MayReadUntil(const pool::Epoch& epoch, const replica::Configuration& configuration,
                             std::int64_t lease_ns) const;
@@ -204,6 +208,7 @@ class GroupWatch {
   // When the member promised something higher; never: the end of time.
   std::int64_t LeftAt(const pool::ReplicaId& member, const pool::Epoch& epoch) const;
   bool MadeEqual(const Refusal& refusal) const;
+  void CheckUnpublished(const pool::ReplicaId& member, Version version);
   void CheckReconciled(std::uint64_t first, std::uint64_t count, const pool::Epoch& epoch);
   void CheckClean(const replica::Configuration& configuration);
   void CheckOneChange(const replica::Configuration& before, const replica::Configuration& after);
@@ -235,6 +240,7 @@ class GroupWatch {
   std::map<pool::Epoch, std::map<pool::ReplicaId, const replica::ReplicaPort*>> ports_;
   std::map<pool::ReplicaId, pool::Epoch> succeeded_;
   std::set<pool::Uuid> lost_;  // incarnations
+  std::set<Version> unpublished_;
   std::set<pool::ReplicaId> witnesses_;
   InForceObserver on_in_force_;
   std::string violation_;

@@ -45,10 +45,18 @@ void GroupWatch::WriteBegins(const pool::ReplicaId& member, const pool::Generati
                              std::span<const std::byte> bytes) {
   traces_[member].writing[VersionOf(bytes)] = generation;
   generations_[VersionOf(bytes)] = generation;
+  CheckUnpublished(member, VersionOf(bytes));
 }
 
 void GroupWatch::WriteEnds(const pool::ReplicaId& member, std::span<const std::byte> bytes) {
   traces_[member].writing.erase(VersionOf(bytes));
+  CheckUnpublished(member, VersionOf(bytes));
+}
+
+void GroupWatch::CheckUnpublished(const pool::ReplicaId& member, Version version) {
+  if (!unpublished_.contains(version)) return;
+  Violate("client-list", absl::StrCat("version ", version, " is applied at ", Short(member),
+                                      " after its client was unpublished"));
 }
 
 std::optional<pool::Generation> GroupWatch::GenerationOf(const pool::ReplicaId& member,
