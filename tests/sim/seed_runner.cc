@@ -54,6 +54,8 @@ struct Board {
     if (index >= kFailuresShown) return;
     failed_seeds[index] = seed;
     std::snprintf(errors[index], sizeof(errors[index]), "%s", error.c_str());
+    // At once: the rest of the run may take hours.
+    std::fprintf(stderr, "seed %llu: %s\n", static_cast<unsigned long long>(seed), errors[index]);
   }
 };
 
@@ -65,8 +67,9 @@ Board* SharedBoard() {
 
 class Workers {
  public:
-  Workers(const SeedSuite& suite, Board* board, std::uint64_t count)
-      : suite_(suite), board_(board), count_(count) {}
+  // Runs `count` seeds, from `first` on.
+  Workers(const SeedSuite& suite, Board* board, std::uint64_t first, std::uint64_t count)
+      : suite_(suite), board_(board), end_(first + count), next_(first) {}
 
   void Run() {
     for (int slot = 0; slot < kWorkers; ++slot) StartNext(slot);
@@ -93,8 +96,8 @@ class Workers {
 
  private:
   void StartNext(int slot) {
-    if (next_ > count_) return;
-    const std::uint64_t last = std::min(next_ + kSeedsPerWorker, count_ + 1);
+    if (next_ >= end_) return;
+    const std::uint64_t last = std::min(next_ + kSeedsPerWorker, end_);
     Start(slot, std::exchange(next_, last), last);
   }
   void Start(int slot, std::uint64_t first, std::uint64_t last) {
@@ -120,8 +123,8 @@ class Workers {
 
   const SeedSuite& suite_;
   Board* board_;
-  std::uint64_t count_;
-  std::uint64_t next_ = 1;
+  const std::uint64_t end_;  // the seed after the last one
+  std::uint64_t next_;
   std::map<pid_t, std::pair<int, std::uint64_t>> running_;  // slot, the seed after its last one
 };
 
@@ -170,7 +173,7 @@ void RunSeeds(const SeedSuite& suite) {
   Board* const board = SharedBoard();
   ASSERT_NE(board, nullptr);
   const auto started = std::chrono::steady_clock::now();
-  Workers(suite, board, count).Run();
+  Workers(suite, board, FromEnvironment("KEELSON_FIRST_SEED", 1), count).Run();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
   std::printf("%llu seeds in %.1f s: %.0f a minute\n", static_cast<unsigned long long>(count),
               took.count(), static_cast<double>(count) * 60 / took.count());
