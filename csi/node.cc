@@ -50,6 +50,19 @@ grpc::Status Node::NodeGetInfo(grpc::ServerContext* context, const pb::NodeGetIn
   });
 }
 
+namespace {
+
+// Of a volume on several nodes this one sees what it shows as a client, wherever the engine is.
+void SeeThroughClient(store::GetVolumeStatusResponse* status) {
+  const bool resuming = status->device().empty() && !status->device_warning().empty();
+  status->set_size_bytes(status->remote().size_bytes());
+  status->set_attached(status->size_bytes() > 0 && status->error().empty() && !resuming);
+  if (status->attached() || !status->error().empty()) return;
+  status->set_error(resuming ? status->device_warning() : status->remote().problem());
+}
+
+}  // namespace
+
 absl::StatusOr<store::GetVolumeStatusResponse> Node::Status(const std::string& volume_id) {
   const absl::Status not_here = absl::NotFoundError(absl::StrCat(
       "volume ", CanBeId(volume_id) ? volume_id : "with this volume_id",
@@ -63,6 +76,7 @@ absl::StatusOr<store::GetVolumeStatusResponse> Node::Status(const std::string& v
       BackendStatus(block_store_.GetVolumeStatus(context.get(), ask, &answer), "block store");
   if (absl::IsNotFound(status)) return not_here;
   RETURN_IF_ERROR(status);
+  if (answer.has_remote()) SeeThroughClient(&answer);
   return answer;
 }
 

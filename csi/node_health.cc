@@ -53,6 +53,9 @@ grpc::Status Node::NodeGetVolumeHealth(grpc::ServerContext* context,
     pb::VolumeHealth& health = *response->mutable_volume_health();
     health.set_volume_id(request->volume_id());
     if (!status.attached()) AddStatus(pb::INACCESSIBLE, "NotServed", status.error(), &health);
+    if (status.attached() && !status.remote().problem().empty()) {
+      AddStatus(pb::INACCESSIBLE, "EngineNotReached", status.remote().problem(), &health);
+    }
     for (const store::SegmentStatus& segment : status.segments()) AddSegment(segment, &health);
     return absl::OkStatus();
   });

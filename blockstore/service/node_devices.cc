@@ -200,6 +200,10 @@ absl::Status Node::DetachVolume(const v1::DetachVolumeRequest& request, v1::Deta
   RETURN_IF_ERROR(Ready());
   const std::string& name = request.name();
   ASSIGN_OR_RETURN(const ChangeLock::Guard guard, LockDevice(name, "detach volume"));
+  if (request.engine_only() && state_.FindRemote(name)) {
+    const bool here = AttachedOn(name) != nullptr || state_.FindAttachment(name);
+    return here ? DetachFrom(name) : absl::OkStatus();
+  }
   const bool client_only = request.client_only();
   if (client_only && !state_.FindRemote(name) && !IsForgotten(name)) return absl::OkStatus();
   if (!state_.HasLoop(name) && !devices_->Has(name)) return DetachServed(name, client_only);

@@ -115,6 +115,7 @@ bool RemoteHost::AddStatus(const std::string& name, v1::GetVolumeStatusResponse*
   remote->set_problem(volume.problem());
   remote->set_requests_in_flight(volume.requests_in_flight());
   remote->set_reconnects(volume.reconnects());
+  remote->set_size_bytes(volume.size_bytes());
   status->set_uri(frontend_->Uri(name));
   if (!status->name().empty()) return true;
   status->set_name(name);

@@ -68,8 +68,10 @@ absl::StatusOr<v1::AttachVolumeResponse> BlockStore::AttachVolume(
                                         request, kAttach);
 }
 
-absl::Status BlockStore::DetachVolume(const std::string& volume) const {
+absl::Status BlockStore::DetachVolume(const std::string& volume, Part part) const {
   v1::DetachVolumeRequest request;
+  request.set_client_only(part == Part::kClient);
+  request.set_engine_only(part == Part::kEngine);
   request.set_name(volume);
   return Call<v1::DetachVolumeResponse>(node_, channel_, &v1::BlockStore::Stub::DetachVolume,
                                         request, kChange)
@@ -129,6 +131,12 @@ absl::Status BlockStore::SetQos(const std::string& volume, const v1::Qos& qos) c
   request.set_volume(volume);
   *request.mutable_qos() = qos;
   return Call<v1::SetQosResponse>(node_, channel_, &v1::BlockStore::Stub::SetQos, request, kChange)
+      .status();
+}
+
+absl::Status BlockStore::SetClients(const v1::SetClientsRequest& request) const {
+  return Call<v1::SetClientsResponse>(node_, channel_, &v1::BlockStore::Stub::SetClients, request,
+                                      kChange)
       .status();
 }
 
@@ -215,7 +223,7 @@ bool BlockStores::Ask(const std::string& node, const std::string& address) {
     return changed;
   }
   const auto shape = [](const v1::GetNodeResponse& response) {
-    std::string text = response.data_address();
+    std::string text = absl::StrCat(response.data_address(), " ", response.client_address());
     for (const v1::Pool& pool : response.pools()) {
       absl::StrAppend(&text, ";", pool.id(), pool.directory(), pool.error(), pool.incarnation());
     }

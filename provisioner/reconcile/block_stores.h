@@ -39,7 +39,13 @@ class BlockStore {
   absl::Status DeleteReplica(const v1::DeleteReplicaRequest& request) const;
   absl::StatusOr<v1::AttachVolumeResponse> AttachVolume(
       const v1::AttachVolumeRequest& request) const;
-  absl::Status DetachVolume(const std::string& volume) const;
+  enum class Part {
+    kAll,
+    kClient,  // what shows it as a client of an engine
+    kEngine,  // the engine beneath such a client
+  };
+  absl::Status DetachVolume(const std::string& volume, Part part) const;
+  absl::Status SetClients(const v1::SetClientsRequest& request) const;
   absl::StatusOr<v1::GetVolumeStatusResponse> GetVolumeStatus(const std::string& volume) const;
   absl::Status GrowVolume(const v1::GrowVolumeRequest& request) const;
   // `hold_id`: cut under that hold; empty: under none.

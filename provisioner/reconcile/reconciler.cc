@@ -15,6 +15,11 @@ namespace {
 
 bool Concerns(const rec::VolumeRecord& volume, const std::string& node) {
   if (volume.attachment().node() == node) return true;
+  const auto& publications = volume.publications();
+  if (std::any_of(publications.begin(), publications.end(),
+                  [&](const auto& one) { return one.node() == node; })) {
+    return true;
+  }
   const auto& abandoned = volume.abandoned_nodes();
   if (std::find(abandoned.begin(), abandoned.end(), node) != abandoned.end()) return true;
   for (const rec::OrphanRecord& orphan : volume.orphans()) {

@@ -8,39 +8,28 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/status_macros.h"
+#include "provisioner/reconcile/attachments.h"
 #include "provisioner/reconcile/plan.h"
 #include "provisioner/reconcile/volume_reconciler.h"
 
 namespace keelson::provisioner {
 namespace {
 
-bool DoesNotAnswer(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
-}
-
-v1::Frontend FrontendOf(const control::v1::Settings& settings) {
-  if (settings.frontend() == "nbd") return v1::FRONTEND_NBD;
-  if (settings.frontend() == "loop") return v1::FRONTEND_LOOP;
-  return v1::FRONTEND_AUTO;
-}
-
-// Gives the volume the attachment that is wanted, under the next number (R1).
-void Mint(rec::AttachmentRecord wanted, rec::VolumeRecord* volume) {
-  volume->set_attachments(volume->attachments() + 1);
-  wanted.set_number(volume->attachments());
-  *volume->mutable_attachment() = std::move(wanted);
-}
-
-// OK once the node serves the volume no more; also where it never did, where a later attachment
-// fenced it, or where there is no such node.
-absl::Status DetachAt(const Environment& env, const std::string& node, const std::string& volume) {
-  const absl::StatusOr<BlockStore> store = env.StoreOf(node);
-  const absl::Status detached = store.ok() ? store->DetachVolume(volume) : store.status();
-  if (absl::IsNotFound(detached) || absl::IsAborted(detached)) return absl::OkStatus();
-  return detached;
+v1::Frontend FrontendFor(const rec::AttachmentRecord& attachment,
+                         const control::v1::Settings& settings) {
+  if (attachment.shared()) return v1::FRONTEND_NONE;
+  return attachment.maintenance() ? v1::FRONTEND_NBD : FrontendOf(settings);
 }
 
 }  // namespace
+
+absl::Status VolumeReconciler::DetachAt(const std::string& node, const std::string& volume,
+                                        BlockStore::Part part) const {
+  const absl::StatusOr<BlockStore> store = env_->StoreOf(node);
+  const absl::Status detached = store.ok() ? store->DetachVolume(volume, part) : store.status();
+  if (absl::IsNotFound(detached) || absl::IsAborted(detached)) return absl::OkStatus();
+  return detached;
+}
 
 v1::SegmentHint VolumeReconciler::HintOf(const rec::VolumeRecord& volume, int segment,
                                          bool planned) const {
@@ -76,6 +65,7 @@ v1::AttachTarget VolumeReconciler::TargetOf(const rec::VolumeRecord& volume) con
 
 VolumeReconciler::Step VolumeReconciler::SettleAttachment(Pass* pass) {
   const rec::VolumeRecord& record = pass->record();
+  if (IsShared(record)) return SettleShared(pass);
   const rec::AttachmentRecord& attachment = record.attachment();
   const bool published = !record.publications().empty();
   std::string wanted = attachment.maintenance() && !published ? attachment.node() : "";
@@ -106,7 +96,10 @@ VolumeReconciler::Step VolumeReconciler::SettleAttachment(Pass* pass) {
 VolumeReconciler::Step VolumeReconciler::ReleaseEngine(Pass* pass) {
   const std::string node = pass->record().attachment().node();
   const std::uint64_t number = pass->record().attachment().number();
-  const absl::Status detached = DetachAt(*env_, node, pass->id());
+  // The node may be a client of its own engine, and go on as that of the next one.
+  const absl::Status detached = DetachAt(
+      node, pass->id(),
+      pass->record().attachment().shared() ? BlockStore::Part::kEngine : BlockStore::Part::kAll);
   const bool gone = detached.ok();
   // A node that is lost is fenced by the next attachment; until then nobody reads the volume, so
   // nothing that it acknowledges can contradict anything.
@@ -114,10 +107,7 @@ VolumeReconciler::Step VolumeReconciler::ReleaseEngine(Pass* pass) {
   RETURN_IF_ERROR(Change(pass, [&](rec::VolumeRecord* changed) {
     if (changed->attachment().number() != number) return absl::OkStatus();
     changed->clear_attachment();
-    const auto& abandoned = changed->abandoned_nodes();
-    if (!gone && std::find(abandoned.begin(), abandoned.end(), node) == abandoned.end()) {
-      changed->add_abandoned_nodes(node);
-    }
+    if (!gone) Abandon(node, changed);
     return absl::OkStatus();
   }));
   spdlog::info("event=volume_detached volume={} node={} attachment={} lost={}", pass->id(), node,
@@ -131,8 +121,10 @@ VolumeReconciler::Step VolumeReconciler::StartEngine(Pass* pass) {
   v1::AttachVolumeRequest request;
   request.set_name(pass->id());
   request.set_read_only(attachment.read_only());
-  request.set_frontend(attachment.maintenance() ? v1::FRONTEND_NBD
-                                                : FrontendOf(pass->record().settings()));
+  request.set_frontend(FrontendFor(attachment, pass->record().settings()));
+  for (const rec::ClientRecord& client : attachment.clients()) {
+    AddClient(client, request.mutable_clients());
+  }
   *request.mutable_target() = TargetOf(pass->record());
   if (!attachment.maintenance()) *request.mutable_qos() = QosOf(pass->record().settings());
   const absl::StatusOr<v1::AttachVolumeResponse> attached = store.AttachVolume(request);
@@ -166,7 +158,6 @@ VolumeReconciler::Step VolumeReconciler::StartEngine(Pass* pass) {
   RETURN_IF_ERROR(Change(pass, [&](rec::VolumeRecord* changed) {
     if (changed->attachment().number() != attachment.number()) return absl::OkStatus();
     changed->mutable_attachment()->set_served(true);
-    changed->mutable_attachment()->set_device(attached->device());
     return absl::OkStatus();
   }));
   spdlog::info("event=volume_attached volume={} node={} attachment={} maintenance={}", pass->id(),
@@ -178,7 +169,8 @@ VolumeReconciler::Step VolumeReconciler::LookAtEngine(Pass* pass) {
   const rec::AttachmentRecord attachment = pass->record().attachment();
   ASSIGN_OR_RETURN(const BlockStore store, env_->StoreOf(attachment.node()));
   absl::StatusOr<v1::GetVolumeStatusResponse> status = store.GetVolumeStatus(pass->id());
-  if (absl::IsNotFound(status.status())) {
+  const bool only_client = status.ok() && status->has_remote() && status->segments_size() == 0;
+  if (absl::IsNotFound(status.status()) || only_client) {
     // The node does not remember it: its state was lost, or somebody detached it by hand.
     RETURN_IF_ERROR(Change(pass, [&](rec::VolumeRecord* changed) {
       if (changed->attachment().number() == attachment.number()) changed->clear_attachment();
@@ -233,10 +225,21 @@ VolumeReconciler::Step VolumeReconciler::TellAbandoned(Pass* pass) {
   const std::vector<std::string> nodes(pass->record().abandoned_nodes().begin(),
                                        pass->record().abandoned_nodes().end());
   for (const std::string& node : nodes) {
-    // Its present engine, if that is there, is not to be ended.
-    bool told =
-        pass->record().attachment().node() == node || !env_->records->nodes().Find(node).ok();
-    if (!told && env_->Answers(node)) told = DetachAt(*env_, node, pass->id()).ok();
+    // Its present engine and its present client, if they are there, are not to be ended.
+    const rec::VolumeRecord& record = pass->record();
+    const bool engine = record.attachment().node() == node;
+    const bool client =
+        IsShared(record) && std::any_of(record.publications().begin(), record.publications().end(),
+                                        [&](const auto& one) { return one.node() == node; });
+    const bool nothing_old = engine && (client || !IsShared(record));
+    bool told = nothing_old || !env_->records->nodes().Find(node).ok();
+    if (!told && env_->Answers(node)) {
+      told = DetachAt(node, pass->id(),
+                      engine   ? BlockStore::Part::kClient
+                      : client ? BlockStore::Part::kEngine
+                               : BlockStore::Part::kAll)
+                 .ok();
+    }
     if (!told) continue;  // looked at again when the node's state changes
     RETURN_IF_ERROR(Change(pass, [&](rec::VolumeRecord* changed) {
       auto* const abandoned = changed->mutable_abandoned_nodes();

@@ -82,7 +82,6 @@ VolumeReconciler::Step VolumeReconciler::Make(Pass* pass) {
       }
     }
     record->set_made_bytes(made_bytes);
-    record->set_min_in_sync_made(record->segments_size() > 0 ? MinInSyncNow(*record, 0) : 1);
     record->set_state(rec::VolumeRecord::READY);
     return absl::OkStatus();
   }));
@@ -193,6 +192,7 @@ VolumeReconciler::Step VolumeReconciler::DeleteOrphans(Pass* pass) {
 }
 
 VolumeReconciler::Step VolumeReconciler::Unmake(Pass* pass) {
+  if (pass->record().attachment().shared()) return SettleShared(pass);
   if (!pass->record().attachment().node().empty()) return ReleaseEngine(pass);
   for (const Stored<rec::SnapshotRecord>& snapshot : SnapshotsOf(pass->id())) {
     RETURN_IF_ERROR(env_->records->snapshots().Remove(snapshot.key, snapshot.revision));

@@ -94,9 +94,27 @@ class VolumeReconciler {
   // the volume is not published.
   Step NeedEngine(Pass* pass, std::optional<BlockStore>* store);
   std::string MaintenanceNode(const Pass& pass) const;
+  // OK once the node serves that no more; also where it never did, where a later attachment fenced
+  // it, or where there is no such node.
+  absl::Status DetachAt(const std::string& node, const std::string& volume,
+                        BlockStore::Part part) const;
   v1::AttachTarget TargetOf(const rec::VolumeRecord& volume) const;
   // With those that are only planned, too, when a segment is to be added.
   v1::SegmentHint HintOf(const rec::VolumeRecord& volume, int segment, bool planned) const;
+
+  // --- volume_share.cc: a volume on several nodes ---
+  // It is used through clients of its engine, or is to be.
+  static bool IsShared(const rec::VolumeRecord& volume);
+  Step SettleShared(Pass* pass);
+  // Where its engine is to be; empty: nowhere can it be. The present place while that is not lost.
+  std::string EngineNode(const rec::VolumeRecord& volume) const;
+  absl::Status EndClient(Pass* pass, const std::string& node);
+  // Gives the engine its client list.
+  Step SettleClients(Pass* pass, const std::vector<rec::ClientRecord>& clients);
+  // Lets every node where it is published show what the engine serves.
+  Step ShowToClients(Pass* pass);
+  absl::Status ShowTo(Pass* pass, const rec::PublicationRecord& publication,
+                      const std::string& engine_address);
 
   // --- volume_change.cc ---
   Step SettleSize(Pass* pass);

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/status_macros.h"
+#include "provisioner/reconcile/attachments.h"
 #include "provisioner/reconcile/ids.h"
 #include "provisioner/service/controller.h"
 
@@ -26,6 +27,8 @@ struct Found {
   std::string serving_node;
   std::uint64_t serving_attachment = 0;
   bool read_only = false;
+  bool shared = false;                  // its engine has no frontend
+  std::map<std::string, bool> clients;  // of the engine: nodes, and whether they only read
 };
 
 // Of two configurations of one segment the newer one is the greater (docs/protocol.md, "Force").
@@ -72,6 +75,12 @@ std::map<std::string, Found> Gather(const Environment& environment,
       volume.serving_node = row.key;
       volume.serving_attachment = status->attachment();
       volume.read_only = status->read_only();
+      // What such a node shows, if anything, it shows as a client.
+      volume.shared = status->has_remote() || (status->uri().empty() && status->device().empty());
+      volume.clients.clear();
+      for (const v1::ClientStatus& client : status->clients()) {
+        if (!client.leaving()) volume.clients[client.node()] = client.read_only();
+      }
     }
   }
   return found;
@@ -130,8 +139,15 @@ absl::StatusOr<rec::VolumeRecord> RecordOf(const std::string& id, const Found& v
     attachment->set_number(volume.serving_attachment);
     attachment->set_read_only(volume.read_only);
     attachment->set_served(true);
+    attachment->set_shared(volume.shared);
     // For whom is not known; the next PublishVolume there says it.
-    record.add_publications()->set_node(volume.serving_node);
+    if (!volume.shared) record.add_publications()->set_node(volume.serving_node);
+    for (const auto& [node, only_reads] : volume.clients) {
+      rec::PublicationRecord* const publication = record.add_publications();
+      publication->set_node(node);
+      publication->set_read_only(only_reads);
+      publication->set_ticket(RandomHex(kTicketDigits));  // theirs are lost, too
+    }
     record.set_attachments(std::max(record.attachments(), volume.serving_attachment));
   }
   return record;

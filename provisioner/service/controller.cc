@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "proto/rpc/status_macros.h"
+#include "provisioner/reconcile/attachments.h"
 #include "provisioner/reconcile/ids.h"
 
 namespace keelson::provisioner {
@@ -127,8 +128,7 @@ api::Volume Controller::Describe(const VolumeRow& row) {
     described->set_node(publication.node());
     *described->mutable_capability() = publication.capability();
     described->set_read_only(publication.read_only());
-    described->set_attached(record.attachment().node() == publication.node() &&
-                            record.attachment().served());
+    described->set_attached(IsServed(record, publication));
   }
   const std::optional<VolumeSight> sight = reconciler_->volumes().SightOf(row.key);
   for (int i = 0; i < record.segments_size(); ++i) {

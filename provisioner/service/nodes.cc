@@ -7,6 +7,7 @@
 #include "proto/rpc/channel.h"
 #include "proto/rpc/status_macros.h"
 #include "provisioner/reconcile/ids.h"
+#include "provisioner/reconcile/attachments.h"
 #include "provisioner/service/controller.h"
 #include "provisioner/service/request_checks.h"
 
@@ -118,7 +119,8 @@ absl::Status Controller::SetNodeIntent(const api::SetNodeIntentRequest& request)
                               })
                       .status());
   for (const VolumeRow& volume : reconciler_->records().volumes().All()) {
-    if (HasReplicaOn(volume.value, request.node())) {
+    if (HasReplicaOn(volume.value, request.node()) ||
+        volume.value.attachment().node() == request.node()) {
       reconciler_->environment().Poke(Kind::kVolume, volume.key);
     }
   }
@@ -154,8 +156,7 @@ absl::StatusOr<api::WhyResponse> Controller::Why(const api::WhyRequest& request)
     response.add_sentences(
         absl::StrCat("Volume ", row.value.id(), " ('", row.value.name(), "') ", state, "."));
     for (const rec::PublicationRecord& publication : row.value.publications()) {
-      const bool served =
-          row.value.attachment().node() == publication.node() && row.value.attachment().served();
+      const bool served = IsServed(row.value, publication);
       response.add_sentences(absl::StrCat("It is published on node ", publication.node(),
                                           served ? "." : ", and not served there yet."));
     }

@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/status_macros.h"
+#include "provisioner/reconcile/attachments.h"
+#include "provisioner/reconcile/ids.h"
 #include "provisioner/service/controller.h"
 #include "provisioner/service/request_checks.h"
 
@@ -24,10 +26,10 @@ const rec::PublicationRecord* On(const rec::VolumeRecord& record, const std::str
 // Whether the volume may be published on a further node beside those that have it.
 absl::Status CheckOthers(const rec::VolumeRecord& record, const rec::PublicationRecord& wanted) {
   for (const rec::PublicationRecord& other : record.publications()) {
-    if (IsMultiNode(other.capability().access_mode()) &&
-        IsMultiNode(wanted.capability().access_mode())) {
-      continue;
-    }
+    const api::AccessMode mode = wanted.capability().access_mode();
+    const bool both_write =
+        mode == api::MULTI_NODE_SINGLE_WRITER && !other.read_only() && !wanted.read_only();
+    if (IsMultiNode(other.capability().access_mode()) && IsMultiNode(mode) && !both_write) continue;
     return absl::FailedPreconditionError(
         absl::StrCat("volume ", record.id(), " is published on node ", other.node(),
                      " and cannot be on ", wanted.node(), " at the same time"));
@@ -53,6 +55,7 @@ absl::StatusOr<api::PublishVolumeResponse> Controller::PublishVolume(
   wanted.set_node(request.node());
   *wanted.mutable_capability() = request.capability();
   wanted.set_read_only(request.read_only() || IsReadOnly(request.capability().access_mode()));
+  if (IsMultiNode(request.capability().access_mode())) wanted.set_ticket(RandomHex(kTicketDigits));
   if (node->value.volumes_max() != 0 && On(row.value, request.node()) == nullptr) {
     std::uint32_t there = 0;
     for (const VolumeRow& other : reconciler_->records().volumes().All()) {
@@ -76,9 +79,11 @@ absl::StatusOr<api::PublishVolumeResponse> Controller::PublishVolume(
               record->capabilities(0).block() ? "as raw block" : "with a file system"));
         }
         for (rec::PublicationRecord& adopted : *record->mutable_publications()) {
-          // One whose record was lost: this says what it is.
+          // One whose record was lost: this says what it is. How it is served stays as it is.
           const bool unknown = adopted.capability().access_mode() == api::ACCESS_MODE_UNSPECIFIED;
-          if (unknown && adopted.node() == request.node()) adopted = wanted;
+          if (!unknown || adopted.node() != request.node()) continue;
+          *adopted.mutable_capability() = wanted.capability();
+          adopted.set_read_only(wanted.read_only());
         }
         if (const rec::PublicationRecord* const there = On(*record, request.node())) {
           if (SameCapability(there->capability(), wanted.capability()) &&
@@ -90,10 +95,6 @@ absl::StatusOr<api::PublishVolumeResponse> Controller::PublishVolume(
                            " with another capability; unpublish it first"));
         }
         RETURN_IF_ERROR(CheckOthers(*record, wanted));
-        if (!record->publications().empty()) {
-          return absl::UnimplementedError(
-              "a volume on several nodes at once is not served by this version");
-        }
         *record->add_publications() = wanted;
         return absl::OkStatus();
       });
@@ -103,9 +104,9 @@ absl::StatusOr<api::PublishVolumeResponse> Controller::PublishVolume(
       row.key,
       [&] {
         now = reconciler_->records().volumes().Find(row.key);
-        return !now.ok() || On(now->value, request.node()) == nullptr ||
-               (now->value.attachment().node() == request.node() &&
-                !now->value.attachment().maintenance() && now->value.attachment().served());
+        if (!now.ok()) return true;
+        const rec::PublicationRecord* const there = On(now->value, request.node());
+        return there == nullptr || IsServed(now->value, *there);
       },
       absl::StrCat("the publication of volume ", request.volume_id(), " on node ",
                    request.node())));
@@ -147,6 +148,13 @@ absl::Status Controller::UnpublishVolume(const api::UnpublishVolumeRequest& requ
         const absl::StatusOr<VolumeRow> now = reconciler_->records().volumes().Find(key);
         if (!now.ok() || now->value.id() != request.volume_id()) return true;
         const rec::AttachmentRecord& attachment = now->value.attachment();
+        if (attachment.shared()) {
+          return std::none_of(attachment.clients().begin(), attachment.clients().end(),
+                              [&](const rec::ClientRecord& client) {
+                                return leaves(client.node()) &&
+                                       On(now->value, client.node()) == nullptr;
+                              });
+        }
         return attachment.node().empty() || attachment.maintenance() ||
                !leaves(attachment.node()) || On(now->value, attachment.node()) != nullptr;
       },

@@ -17,6 +17,8 @@ struct FakeNodes::State {
   std::string pool_error;
   std::map<std::string, Replica> replicas;  // by id
   std::map<std::string, Engine> engines;    // by volume name
+  std::map<std::string, Shown> shown;       // by volume name
+  std::set<std::string> in_use;             // volumes
   std::unique_ptr<Node> service;
   std::unique_ptr<grpc::Server> server;
 };
@@ -30,6 +32,7 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     std::lock_guard lock(all_->mutex_);
     if (grpc::Status entered = all_->Enter("GetNode", self_->name); !entered.ok()) return entered;
     response->set_data_address(absl::StrCat(self_->name, ":1"));
+    response->set_client_address(absl::StrCat(self_->name, ":2"));
     v1::Pool* const pool = response->add_pools();
     pool->set_id(PoolOf(self_->name));
     pool->set_directory(absl::StrCat("/pools/", self_->name));
@@ -110,6 +113,16 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
       one->set_volume_id(replica.made.volume_id());
       one->set_volume(replica.made.volume());
       one->set_promised_attachment(replica.promised);
+      one->set_segment(replica.made.segment());
+      v1::Configuration* const configuration = one->mutable_configuration();
+      configuration->set_size_bytes(replica.size_bytes);
+      configuration->set_min_in_sync(replica.made.min_in_sync());
+      configuration->set_segment_count(replica.made.segment_count());
+      configuration->set_segment_bytes(replica.made.segment_bytes());
+      const int segment = static_cast<int>(replica.made.segment());
+      for (const v1::Member& member : all_->configurations_[replica.made.volume_id()][segment]) {
+        *configuration->add_members() = member;
+      }
     }
     return grpc::Status::OK;
   }
@@ -120,8 +133,11 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     if (grpc::Status entered = all_->Enter("AttachVolume", self_->name); !entered.ok()) {
       return entered;
     }
+    if (request->has_remote()) return Show(*request);
     const v1::AttachTarget& target = request->target();
     Engine engine;
+    engine.has_frontend = request->frontend() != v1::FRONTEND_NONE;
+    engine.clients = {request->clients().begin(), request->clients().end()};
     engine.target = target;
     engine.read_only = request->read_only();
     engine.qos = request->qos();
@@ -160,7 +176,27 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     if (grpc::Status entered = all_->Enter("DetachVolume", self_->name); !entered.ok()) {
       return entered;
     }
-    self_->engines.erase(request->name());
+    const bool engine_only = request->engine_only() && self_->shown.count(request->name()) > 0;
+    if (!engine_only && self_->in_use.count(request->name()) > 0) {
+      return Error(absl::FailedPreconditionError("its block device is in use"));
+    }
+    if (!engine_only) self_->shown.erase(request->name());
+    if (!request->client_only()) self_->engines.erase(request->name());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status SetClients(ServerContext*, const v1::SetClientsRequest* request,
+                          v1::SetClientsResponse*) override {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter("SetClients", self_->name); !entered.ok()) {
+      return entered;
+    }
+    const auto found = self_->engines.find(request->volume());
+    if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    if (found->second.target.attachment() != request->attachment()) {
+      return Error(absl::FailedPreconditionError("it is attached under another number"));
+    }
+    found->second.clients = {request->clients().begin(), request->clients().end()};
     return grpc::Status::OK;
   }
 
@@ -171,8 +207,23 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
       return entered;
     }
     const auto found = self_->engines.find(request->name());
-    if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
+    const auto shown = self_->shown.find(request->name());
+    if (found == self_->engines.end() && shown == self_->shown.end()) {
+      return Error(absl::NotFoundError("it is not attached here"));
+    }
     response->set_name(request->name());
+    if (shown != self_->shown.end()) {
+      response->mutable_remote()->set_address(shown->second.engine.address());
+      response->mutable_remote()->set_attachment(shown->second.engine.attachment());
+      response->mutable_remote()->set_size_bytes(shown->second.size_bytes);
+    }
+    if (found == self_->engines.end()) return grpc::Status::OK;
+    for (const v1::VolumeClient& client : found->second.clients) {
+      v1::ClientStatus* const status = response->add_clients();
+      status->set_node(client.node());
+      status->set_read_only(client.read_only());
+    }
+    if (found->second.has_frontend) response->set_uri("nbd+unix:///");
     response->set_attached(true);
     response->set_attachment(found->second.target.attachment());
     *response->mutable_qos() = found->second.qos;
@@ -381,6 +432,32 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
  private:
   static grpc::Status Error(const absl::Status& status) { return rpc::ToGrpcStatus(status); }
 
+  // REQUIRES: the mutex is held.
+  grpc::Status Show(const v1::AttachVolumeRequest& request) {
+    const auto engine = self_->engines.find(request.name());
+    if (engine != self_->engines.end() && engine->second.has_frontend) {
+      return Error(absl::FailedPreconditionError("it is shown here as it is attached"));
+    }
+    Shown shown;
+    shown.engine = request.remote();
+    const auto there = self_->shown.find(request.name());
+    if (there != self_->shown.end() &&
+        there->second.engine.attachment() > shown.engine.attachment()) {
+      return Error(absl::FailedPreconditionError("it is shown under a higher attachment"));
+    }
+    if (all_->EngineFor(request.name(), shown) == nullptr) {
+      return Error(absl::UnavailableError("no engine there serves it to this node"));
+    }
+    for (const auto& [name, node] : all_->nodes_) {
+      for (const auto& [id, replica] : node->replicas) {
+        if (replica.made.volume() != request.name() || replica.made.segment() != 0) continue;
+        shown.size_bytes = replica.size_bytes;
+      }
+    }
+    self_->shown[request.name()] = shown;
+    return grpc::Status::OK;
+  }
+
   FakeNodes* all_;
   State* self_;
 };
@@ -476,6 +553,54 @@ std::vector<std::string> FakeNodes::EnginesOf(const std::string& volume) const {
     if (node->engines.count(volume) > 0) found.push_back(name);
   }
   return found;
+}
+
+const FakeNodes::Engine* FakeNodes::EngineFor(const std::string& volume, const Shown& shown) const {
+  for (const auto& [name, node] : nodes_) {
+    const auto engine = node->engines.find(volume);
+    if (node->down || engine == node->engines.end()) continue;
+    if (absl::StrCat(name, ":2") != shown.engine.address()) continue;
+    if (engine->second.target.attachment() != shown.engine.attachment()) continue;
+    for (const v1::VolumeClient& client : engine->second.clients) {
+      if (client.ticket() == shown.engine.ticket()) return &engine->second;
+    }
+  }
+  return nullptr;
+}
+
+std::vector<std::string> FakeNodes::ClientsOf(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> found;
+  for (const auto& [name, node] : nodes_) {
+    const auto shown = node->shown.find(volume);
+    if (shown == node->shown.end() || node->down) continue;
+    if (EngineFor(volume, shown->second) != nullptr) found.push_back(name);
+  }
+  return found;
+}
+
+std::vector<std::string> FakeNodes::ShownOn(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> found;
+  for (const auto& [name, node] : nodes_) {
+    if (node->shown.count(volume) > 0) found.push_back(name);
+  }
+  return found;
+}
+
+std::uint64_t FakeNodes::ShownBytes(const std::string& volume, const std::string& node) const {
+  std::lock_guard lock(mutex_);
+  const auto shown = nodes_.at(node)->shown.find(volume);
+  return shown == nodes_.at(node)->shown.end() ? 0 : shown->second.size_bytes;
+}
+
+void FakeNodes::SetInUse(const std::string& node, const std::string& volume, bool in_use) {
+  std::lock_guard lock(mutex_);
+  if (in_use) {
+    nodes_.at(node)->in_use.insert(volume);
+  } else {
+    nodes_.at(node)->in_use.erase(volume);
+  }
 }
 
 std::uint64_t FakeNodes::SizeOf(const std::string& volume) const {

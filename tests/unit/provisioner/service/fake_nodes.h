@@ -36,6 +36,13 @@ class FakeNodes {
     std::uint32_t min_in_sync = 1;
     v1::Qos qos;
     std::string hold;
+    bool has_frontend = true;
+    std::vector<v1::VolumeClient> clients;
+  };
+  // What a node shows of an engine that is reached over the network.
+  struct Shown {
+    v1::RemoteEngine engine;
+    std::uint64_t size_bytes = 0;
   };
   class Node;
 
@@ -61,6 +68,13 @@ class FakeNodes {
   std::size_t ReplicaCount(const std::string& node) const;
   std::size_t SnapshotCount() const;
   std::vector<std::string> EnginesOf(const std::string& volume) const;  // nodes
+  // The nodes that show it and whose ticket the engine that they point to has on its list.
+  std::vector<std::string> ClientsOf(const std::string& volume) const;
+  // The nodes that show it, served or not.
+  std::vector<std::string> ShownOn(const std::string& volume) const;
+  std::uint64_t ShownBytes(const std::string& volume, const std::string& node) const;
+  // What uses the volume on the node keeps it from being detached, or no more.
+  void SetInUse(const std::string& node, const std::string& volume, bool in_use);
   std::uint64_t SizeOf(const std::string& volume) const;  // of segment 0, at any replica
   v1::Qos QosOf(const std::string& volume) const;
   std::size_t HoldCount() const;
@@ -71,6 +85,8 @@ class FakeNodes {
   struct State;
   // OK, or the failure that was ordered.
   grpc::Status Enter(const std::string& method, const std::string& node);
+  // Where the address says, with the ticket on its list; nullptr: nowhere.
+  const Engine* EngineFor(const std::string& volume, const Shown& shown) const;
   Replica* FindReplica(const std::string& id, bool reachable);
 
   mutable std::mutex mutex_;

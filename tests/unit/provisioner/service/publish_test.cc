@@ -67,7 +67,7 @@ TEST_F(PublishTest, ANodeThatLostItsStateIsAttachedAgainUnderAHigherNumber) {
   const std::string id = MustCreate(Ask("pvc-1")).id();
   ASSERT_TRUE(Publish(id, "a").ok());
   absl::StatusOr<BlockStore> store = reconciler_->environment().StoreOf("a");
-  ASSERT_TRUE(store.ok() && store->DetachVolume(id).ok());
+  ASSERT_TRUE(store.ok() && store->DetachVolume(id, BlockStore::Part::kAll).ok());
   Pass(60);
   EXPECT_EQ(nodes_.EnginesOf(id), Names{"a"});
   EXPECT_EQ(Publish(id, "a")->publish_context().at("keelson.io/attachment"), "2");
