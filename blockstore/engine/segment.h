@@ -233,6 +233,8 @@ class Segment final : public SegmentEngine {
                                    std::uint32_t last, std::vector<replica::RegionNote>* notes);
   // The last generation all of whose writes have ended.
   pool::Generation LastEnded() const;
+  // What a member that is being filled can say after a flush when every region below is copied.
+  replica::ResyncProgress ProgressTo(std::uint32_t position) const;
   io::Task<void> Resync(MemberSlot* slot);
   // It could not be brought up to date: not again before a pause, which grows.
   void PostponeResync(MemberSlot* slot, const absl::Status& why);

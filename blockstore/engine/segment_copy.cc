@@ -389,7 +389,7 @@ io::Task<absl::Status> Segment::RunResync(MemberSlot* slot, std::uint64_t sessio
   // Nothing is missing; what was written to it is made durable, then it counts. With the checksums
   // of what was copied: a disk that lied about the flush is found out by them.
   if (!SeededBug(kInSyncBeforeFlush)) {
-    CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress({UINT32_MAX, LastEnded()}, Deadline()));
+    CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress(ProgressTo(UINT32_MAX), Deadline()));
   }
   io::AsyncMutex::Guard guard = co_await config_.Lock();
   if (!health_.ok()) co_return health_;
@@ -404,6 +404,13 @@ io::Task<absl::Status> Segment::RunResync(MemberSlot* slot, std::uint64_t sessio
 pool::Generation Segment::LastEnded() const {
   const pool::Generation ended = generations_.last_ended();
   return ended == pool::Generation{} ? pool::Generation{epoch_, 0} : ended;
+}
+
+replica::ResyncProgress Segment::ProgressTo(std::uint32_t position) const {
+  // What a refused write has left of itself is on some copies only, until it is reconciled; its
+  // generation may have ended.
+  if (!unreconciled_.empty()) position = std::min(position, *unreconciled_.begin());
+  return {position, LastEnded()};
 }
 
 // What the coroutines that copy to one member share.
@@ -472,8 +479,8 @@ io::Task<absl::Status> Segment::CopyMissingRegion(Rebuild* rebuild, std::uint32_
     rebuild->recorded_bytes = copied_bytes;
     // All writes of the generations that have ended are in the regions copied so far, or were
     // sent to the member itself; the flush before the record covers them.
-    const replica::ResyncProgress progress{*slot->missing_regions.begin(), LastEnded()};
-    CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress(progress, Deadline()));
+    CO_RETURN_IF_ERROR(co_await slot->port->RecordProgress(
+        ProgressTo(*slot->missing_regions.begin()), Deadline()));
   }
   if (options_.resync_bytes_per_second > 0) {
     const std::int64_t due_ns =
