@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
+#include "absl/strings/str_cat.h"
 #include "blockstore/replica/extent_reads.h"
 #include "tests/sim/block_model.h"
 
@@ -53,6 +55,29 @@ std::span<const std::byte> CopyView::Block(const pool::SnapshotId& layer,
                                            std::uint64_t block) const {
   return Show(Top(layer), static_cast<std::uint32_t>(block / kBlocksPerExtent),
               static_cast<std::uint32_t>(block % kBlocksPerExtent));
+}
+
+std::string CopyView::Describe(std::uint64_t block) const {
+  std::string text;
+  const auto region = static_cast<std::uint32_t>(block / kBlocksPerExtent / kExtentsPerRegion);
+  const auto add = [&](const std::string& name, const pool::SnapshotId& layer) {
+    const std::span<const std::byte> bytes = Block(layer, block);
+    const pool::Generation note = NoteOf(Top(layer), region);
+    absl::StrAppend(&text, " ", name, "=");
+    for (const std::size_t at : {std::size_t{0}, kModelBlockBytes - kModelSectorBytes}) {
+      if (bytes.empty()) continue;
+      Version version = kZeroes;
+      std::memcpy(&version, bytes.data() + at, sizeof(version));
+      absl::StrAppend(&text, at == 0 ? "" : "/", version);
+    }
+    absl::StrAppend(&text, bytes.empty() ? "hole" : "", " noted ", note.epoch.attachment, ".",
+                    note.epoch.restart, "/", note.counter);
+  };
+  add("head", pool::SnapshotId());
+  for (const replica::SnapshotState& snapshot : replica_->snapshots()) {
+    add(snapshot.name, snapshot.id);
+  }
+  return text;
 }
 
 std::optional<std::uint64_t> CopyView::Differs(const Layer* own, const CopyView& other,

@@ -19,6 +19,8 @@ class CopyView {
 
   // A block of the head (nil) or of a snapshot, which it has. Empty: it reads as zeroes.
   std::span<const std::byte> Block(const pool::SnapshotId& layer, std::uint64_t block) const;
+  // Of a block in the head and in every snapshot: what it is stamped with, and its region's note.
+  std::string Describe(std::uint64_t block) const;
   std::uint64_t size_blocks() const { return replica_->size_bytes() / pool::kBlockBytes; }
   const replica::Replica& replica() const { return *replica_; }
 

@@ -43,8 +43,17 @@ void GroupHarness::Converge() {
   };
   if (!AdvanceUntil(quiet, kQuietLimitNs)) {
     // Without a limit it waits for a copy that is lost, too, until a later attachment ends it.
-    const bool for_ever = options_.backlog_limit_ns == 0 && WhatToExpect() != Hope::kServes;
+    const bool for_ever =
+        options_.backlog_limit_ns == 0 && (WhatToExpect() != Hope::kServes || WaitsForTheLost());
+    const Attachment* const current = Current();
+    if (!Failed() && options_.backlog_limit_ns == 0 && current != nullptr &&
+        OnlyTheLiarIsLeft(*current)) {
+      // Writes wait for a second copy (R7), which cannot be made of what the disk has lost.
+      SIM_PROBE("group: the only InSync copy was rotten");
+      return;
+    }
     if (!for_ever || Failed()) return FailHang();
+    waits_for_lost_ = Current();
   }
   // An engine that was paused has yet to notice which of its sessions have ended.
   Advance(2 * options_.member_timeout_ns);
@@ -86,6 +95,20 @@ void GroupHarness::FailHang() {
   Fail(absl::StrCat("wait-not-lie: it never ends, long after all healed", what));
 }
 
+// Of the copies that an engine counts on one is lost for good, and each other may have forgotten
+// what was not flushed: it waits for the first (R3 is for an attach to decide).
+bool GroupHarness::WaitsForTheLost() {
+  const std::vector<replica::Configuration> candidates = watch_.Candidates();
+  return !lost_pool_.is_nil() &&
+         std::any_of(candidates.begin(), candidates.end(), [this](const auto& candidate) {
+           return std::any_of(candidate.members.begin(), candidate.members.end(),
+                              [this](const replica::Member& member) {
+                                return member.pool == lost_pool_ &&
+                                       member.state == replica::MemberState::kInSync;
+                              });
+         });
+}
+
 // A configuration can be served from when a majority of its voters and one InSync copy are left.
 GroupHarness::Hope GroupHarness::WhatToExpect() {
   if (lost_pool_.is_nil()) return Hope::kServes;
@@ -115,7 +138,7 @@ bool GroupHarness::AttachForGood() {
       std::any_of(attachments_.begin(),
                   attachments_.begin() + static_cast<std::ptrdiff_t>(attachments_before_loss_),
                   [this](const auto& attachment) { return attachment.get() == Current(); });
-  const Attachment* const waits = hope == Hope::kCannot && answered ? Current() : nullptr;
+  const Attachment* const waits = hope == Hope::kCannot && answered ? Current() : waits_for_lost_;
   int failures = 0;
   while (!Failed()) {
     Attachment* const current = Current();
@@ -181,9 +204,9 @@ bool GroupHarness::ReplaceLostMembers() {
   return RunChangeToEnd(add) && WaitForFullStrength() && RunChangeToEnd(remove);
 }
 
-bool GroupHarness::OnlyTheLiarIsLeft() {
-  if (liar_ == nullptr) return false;
-  const replica::Configuration configuration = current_->engine->Status().configuration;
+bool GroupHarness::OnlyTheLiarIsLeft(const Attachment& attachment) {
+  if (liar_ == nullptr || attachment.engine == nullptr) return false;
+  const replica::Configuration configuration = attachment.engine->Status().configuration;
   return std::all_of(configuration.members.begin(), configuration.members.end(),
                      [this](const replica::Member& member) {
                        return member.state != replica::MemberState::kInSync ||
@@ -212,7 +235,7 @@ bool GroupHarness::WaitForFullStrength() {
     Fail(
         absl::StrCat("resync-ends: the engine ended without a fault: ",
                      current_->engine == nullptr ? "gone" : current_->engine->health().ToString()));
-  } else if (!reached && OnlyTheLiarIsLeft()) {
+  } else if (!reached && OnlyTheLiarIsLeft(*current_)) {
     // Nothing can be copied from it, and nobody else may be trusted with what it had.
     SIM_PROBE("group: the only InSync copy was rotten");
     return false;

@@ -54,7 +54,12 @@ void GroupHarness::LoseMajority() {
     // One that was just added and never got anything may not know yet that it is a member.
     const bool blank =
         member.state == MemberState::kOut && member.in_sync_through == pool::Generation{};
-    if (!member.witness && !blank && node->Healthy() && !Paused(node->process())) {
+    // Nor may one that was to be removed when the engine died know any more that it is one.
+    const std::vector<Configuration> accepted = watch_.Candidates();
+    const bool stays = std::all_of(accepted.begin(), accepted.end(), [&member](const auto& one) {
+      return one.Find(member.pool, member.replica) != nullptr;
+    });
+    if (!member.witness && !blank && stays && node->Healthy() && !Paused(node->process())) {
       copies.push_back(member);
     }
   }
@@ -200,7 +205,7 @@ void GroupHarness::Return(GroupNode* node) {
 bool GroupHarness::FinishForce() {
   const std::int64_t until_ns = world_.now_ns() + kForceLimitNs;
   const auto still = [this] { return AttachingCount() == 0; };
-  while (!Failed() && force_.stage != Force::Stage::kForced) {
+  while (!Failed() && force_.stage == Force::Stage::kLost) {
     if (!AdvanceUntil(still, kForceLimitNs)) break;
     const std::vector<GroupNode*> running = NodesThatRun();
     if (running.empty()) {
@@ -211,9 +216,16 @@ bool GroupHarness::FinishForce() {
       Fail(absl::StrCat("one-history: an operator cannot go on from a copy: ",
                         attachments_.back()->end.ToString()));
     } else if (absl::IsFailedPrecondition(attachments_.back()->end)) {
-      // It was done before, by an engine that did not live to tell: the copy is a majority now.
+      // It was done before, by an engine that did not live to tell: the copy is a majority now. Or
+      // it is not needed: the copy became InSync in the moment of the loss, and has a majority with
+      // it.
       StartAttach(running[late_chance_.Below(running.size())], nullptr);
       AdvanceUntil(still, kForceLimitNs);
+      if (force_.stage == Force::Stage::kLost &&
+          attachments_.back()->state == Attachment::State::kServing) {
+        SIM_PROBE("group: what an operator wanted to go on from served by itself");
+        force_.stage = Force::Stage::kNever;
+      }
     } else if (force_.stage == Force::Stage::kLost) {
       StartForce(running[late_chance_.Below(running.size())], force_.named);
       AdvanceUntil(still, kForceLimitNs);

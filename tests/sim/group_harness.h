@@ -278,9 +278,10 @@ class GroupHarness {
   // What the configurations that anyone accepted allow to hope for.
   enum class Hope { kServes, kCannot, kUnclear };
   Hope WhatToExpect();
+  bool WaitsForTheLost();
   bool ReplaceLostMembers();
   bool RunChangeToEnd(const Change& change);
-  bool OnlyTheLiarIsLeft();
+  bool OnlyTheLiarIsLeft(const Attachment& attachment);
   bool WaitForFullStrength();
   bool FinalIo();
   bool FinalScrub();
@@ -313,6 +314,8 @@ class GroupHarness {
   bool struck_ = false;  // a fault, or a second engine, has been there
   bool reformatted_ = false;
   pool::PoolId lost_pool_;  // that was re-formatted, or whose record of the member is damaged
+  // Its requests never ended, because it waits for that pool: only another one goes on.
+  const Attachment* waits_for_lost_ = nullptr;
   std::size_t attachments_before_loss_ = 0;
 
   // What the provisioner knows.

@@ -37,7 +37,8 @@ void GroupHarness::CheckLiveCopies(const replica::Configuration& now) {
           in_sync ? "clean-is-equal" : "divergent-is-recorded",
           absl::StrCat("block ", *differs, " differs between ", source_name, " and ", node->name(),
                        ", though its region is noted by generation ", through.counter,
-                       " at the latest; in force: ", replica::ToString(now)));
+                       " at the latest:", source->Describe(*differs), " against",
+                       copy->Describe(*differs), "; in force: ", replica::ToString(now)));
     }
   }
 }

@@ -57,8 +57,8 @@ TEST(GroupSimTest, SeedsThatOnceFailedHold) {
   ASSERT_TRUE(table.ok()) << table.status();
   spdlog::set_level(spdlog::level::off);
   for (const std::uint64_t seed :
-       {572,  1134, 2265, 2845, 2885, 2938, 3457, 3655,  4960,  5234, 5946,
-        5989, 6486, 6671, 7202, 7334, 8878, 9307, 10200, 13446, 15318}) {
+       {572,  1134, 2265, 2845, 2885, 2938, 3457,  3655,  3751,  4019,  4960,  5234,  5946, 5989,
+        6486, 6671, 7202, 7334, 8878, 9307, 10200, 11939, 13446, 15318, 15494, 19177, 20576}) {
     EXPECT_EQ(RunGroup(*table, seed, false).error, "") << "seed " << seed;
   }
 }
