@@ -73,6 +73,7 @@ constexpr auto kBugs = std::to_array<Named>({
     {kResyncTrustsPosition, "resync-trusts-position"},
     {kLiveWritesPassBy, "live-writes-pass-by"},
     {kProgressWithoutFlush, "progress-without-flush"},
+    {kProgressOverRefusal, "progress-over-refusal"},
     {kInSyncBeforeFlush, "in-sync-before-flush"},
     {kResyncGivesUp, "resync-gives-up"},
     {kForceWithMajority, "force-with-majority"},

@@ -87,6 +87,7 @@ enum Bug : std::uint8_t {
   kResyncTrustsPosition,  // whatever was noted since
   kLiveWritesPassBy,      // a Syncing member does not get them
   kProgressWithoutFlush,
+  kProgressOverRefusal,  // progress is recorded above a region that a refused write left unequal
   kInSyncBeforeFlush,
   kResyncGivesUp,
   // Force (R14).
