@@ -54,7 +54,7 @@ absl::StatusOr<control::CreateVolumeRequest> RequestFor(const ControlArguments& 
   request.set_required_bytes(arguments.size_bytes);
   control::Capability* const capability = request.add_capabilities();
   capability->set_block(arguments.block);
-  capability->set_access_mode(control::SINGLE_NODE_MULTI_WRITER);
+  capability->set_access_mode(static_cast<control::AccessMode>(arguments.access));
   for (const std::string& pair : arguments.parameters) {
     const std::size_t equals = pair.find('=');
     if (equals == std::string::npos || equals == 0) {
@@ -136,7 +136,7 @@ absl::Status PublishVolume(const ControlArguments& arguments, std::ostream* out)
   request.set_node(arguments.node);
   request.set_read_only(arguments.read_only);
   request.mutable_capability()->set_block(arguments.block);
-  request.mutable_capability()->set_access_mode(control::SINGLE_NODE_MULTI_WRITER);
+  request.mutable_capability()->set_access_mode(static_cast<control::AccessMode>(arguments.access));
   ASSIGN_OR_RETURN(const control::PublishVolumeResponse response,
                    client->Call(&Stub::PublishVolume, request));
   if (arguments.output == Output::kJson) PrintJson(response, out);
@@ -300,6 +300,7 @@ void AddControlCommands(CLI::App* app, ControlArguments* arguments, std::ostream
       ->allow_extra_args(false);
   create->add_option("--from", arguments->source, "The snapshot or volume that it begins as");
   create->add_flag("--block", arguments->block, "A raw device, without a file system");
+  AddAccessOption(create, &arguments->access);
   of_volume(add("delete", "Delete a volume; its snapshots live on", DeleteVolume));
   of_volume(add("expand", "Make a volume larger", ExpandVolume))
       ->add_option("--size", arguments->size_bytes, "Its new size")
@@ -315,6 +316,7 @@ void AddControlCommands(CLI::App* app, ControlArguments* arguments, std::ostream
   publish->add_option("--on", arguments->node, "The node")->required();
   publish->add_flag("--read-only", arguments->read_only, "Refuse writes");
   publish->add_flag("--block", arguments->block, "It was made with --block");
+  AddAccessOption(publish, &arguments->access);
   of_volume(add("unpublish", "Have a volume not served on a node any more", UnpublishVolume))
       ->add_option("--on", arguments->node, "The node; without it, all");
   add("snapshots", "List the snapshots", ListSnapshots);

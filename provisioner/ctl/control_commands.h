@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "provisioner/ctl/access_option.h"
 #include "provisioner/ctl/format.h"
 
 namespace CLI {
@@ -27,6 +28,7 @@ struct ControlArguments {
   std::uint64_t size_bytes = 0;
   std::vector<std::string> parameters;  // key=value
   bool block = false;
+  int access = kAccessDefault;  // control::v1::AccessMode
   bool read_only = false;
   bool dry_run = false;
   std::string intent;

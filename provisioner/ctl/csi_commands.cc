@@ -80,7 +80,7 @@ absl::StatusOr<StorageClass> ReadStorageClass(const std::string& path) {
 void FillCapability(const CsiArguments& arguments, const StorageClass& storage_class,
                     csi::v1::VolumeCapability* capability) {
   capability->mutable_access_mode()->set_mode(
-      csi::v1::VolumeCapability::AccessMode::SINGLE_NODE_MULTI_WRITER);
+      static_cast<csi::v1::VolumeCapability::AccessMode::Mode>(arguments.access));
   if (arguments.block) {
     capability->mutable_block();
     return;
@@ -191,6 +191,7 @@ void AddCsiCommands(CLI::App* app, CsiArguments* arguments, std::ostream* const*
   const auto with_class = [=](CLI::App* one) {
     one->add_option("--storage-class", arguments->storage_class, "A file with a StorageClass");
     one->add_flag("--block", arguments->block, "A raw device, without a file system");
+    AddAccessOption(one, &arguments->access);
   };
   const auto with_paths = [=](CLI::App* one) {
     one->add_option("VOLUME", arguments->volume, "Its id")->required();

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "provisioner/ctl/access_option.h"
 
 namespace CLI {
 class App;
@@ -26,6 +27,7 @@ struct CsiArguments {
   std::string staging;
   std::string target;
   bool block = false;
+  int access = kAccessDefault;  // csi::v1::VolumeCapability::AccessMode::Mode
   bool read_only = false;
 };
 
