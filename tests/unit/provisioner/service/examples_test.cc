@@ -74,6 +74,31 @@ TEST_F(ExamplesTest, EveryVolumeAttributesClassChangesOne) {
   }
 }
 
+TEST_F(ExamplesTest, EveryClaimIsForAVolumeThatCanBeUsedAsItSays) {
+  const std::map<std::string, api::AccessMode> modes = {
+      {"ReadWriteOnce", api::SINGLE_NODE_MULTI_WRITER},
+      {"ReadWriteOncePod", api::SINGLE_NODE_SINGLE_WRITER},
+      {"ReadOnlyMany", api::MULTI_NODE_READER_ONLY},
+      {"ReadWriteMany", api::MULTI_NODE_MULTI_WRITER}};
+  std::set<std::string> seen;
+  for (const YAML::Node& object : objects_["PersistentVolumeClaim"]) {
+    const YAML::Node spec = object["spec"];
+    api::CreateVolumeRequest request = Ask(object["metadata"]["name"].as<std::string>());
+    api::Capability& capability = *request.mutable_capabilities(0);
+    capability.set_block(spec["volumeMode"] && spec["volumeMode"].as<std::string>() == "Block");
+    for (const YAML::Node& mode : spec["accessModes"]) {
+      seen.insert(mode.as<std::string>());
+      capability.set_access_mode(modes.at(mode.as<std::string>()));
+    }
+    const std::string id = MustCreate(request).id();
+    EXPECT_TRUE(Publish(id, "a", capability).ok()) << request.name();
+    const bool many = capability.access_mode() == api::MULTI_NODE_MULTI_WRITER ||
+                      capability.access_mode() == api::MULTI_NODE_READER_ONLY;
+    EXPECT_EQ(Publish(id, "b", capability).ok(), many) << request.name();
+  }
+  EXPECT_TRUE(seen.contains("ReadWriteMany") && seen.contains("ReadWriteOncePod"));
+}
+
 TEST_F(ExamplesTest, WhatIsNamedIsThere) {
   const std::set<std::string> classes = Names("StorageClass");
   const std::set<std::string> snapshot_classes = Names("VolumeSnapshotClass");
