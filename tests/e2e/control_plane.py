@@ -88,8 +88,8 @@ class ControlPlane:
         print(f"--- provisioner\n{self.tail()}")
 
 
-def start_all(workspace, count, pool_size, arguments=()):
-    cluster = harness.Cluster(workspace, count, pool_size)
+def start_all(workspace, count, pool_size, arguments=(), node_arguments=()):
+    cluster = harness.Cluster(workspace, count, pool_size, arguments=node_arguments)
     plane = ControlPlane(workspace, cluster, arguments).start()
     plane.add_nodes()
     return cluster, plane

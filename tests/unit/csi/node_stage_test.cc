@@ -183,6 +183,31 @@ TEST_F(NodeStageTest, AVolumeThatIsNotServedYetIsTriedAgain) {
   EXPECT_EQ(Stage(StageRequest(id, Mount(kMode))).error_code(), StatusCode::FAILED_PRECONDITION);
 }
 
+TEST_F(NodeStageTest, OfAVolumeOnSeveralNodesItSeesWhatThisOneShowsAsAClient) {
+  const std::string id = Attach("a", Mount(kMode));
+  const auto shown = [](store::GetVolumeStatusResponse* s) {
+    s->mutable_remote()->set_size_bytes(s->size_bytes());
+    s->set_size_bytes(0);
+    s->set_attached(false);  // the engine is elsewhere
+  };
+  cluster_.ChangeStatus(id, [&shown](store::GetVolumeStatusResponse* s) {
+    shown(s);
+    s->clear_device();
+    s->set_device_warning("its block device is being resumed");
+  });
+  const grpc::Status resuming = Stage(StageRequest(id, Mount(kMode)));
+  EXPECT_EQ(resuming.error_code(), StatusCode::UNAVAILABLE);
+  EXPECT_THAT(resuming.error_message(), HasSubstr("being resumed"));
+  cluster_.ChangeStatus(id, [&shown](store::GetVolumeStatusResponse* s) {
+    shown(s);
+    s->mutable_remote()->set_size_bytes(0);
+    s->mutable_remote()->set_problem("not reached yet");
+  });
+  EXPECT_THAT(Stage(StageRequest(id, Mount(kMode))).error_message(), HasSubstr("not reached yet"));
+  cluster_.ChangeStatus(id, shown);
+  EXPECT_TRUE(Stage(StageRequest(id, Mount(kMode))).ok());
+}
+
 TEST_F(NodeStageTest, ADeviceLargerThanItsVolumeIsNotTouched) {
   const std::string id = Attach("a", Mount(kMode));
   DiskOf(id).device.size_bytes = 2 * kGib;
