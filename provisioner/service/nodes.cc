@@ -6,8 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/channel.h"
 #include "proto/rpc/status_macros.h"
-#include "provisioner/reconcile/ids.h"
 #include "provisioner/reconcile/attachments.h"
+#include "provisioner/reconcile/ids.h"
 #include "provisioner/service/controller.h"
 #include "provisioner/service/request_checks.h"
 
