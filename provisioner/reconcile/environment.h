@@ -13,6 +13,7 @@
 #include "provisioner/placement/types.h"
 #include "provisioner/reconcile/block_stores.h"
 #include "provisioner/reconcile/clock.h"
+#include "provisioner/reconcile/rebuilds.h"
 #include "provisioner/reconcile/records.h"
 #include "provisioner/reconcile/work_queue.h"
 
@@ -23,6 +24,7 @@ struct ReconcileOptions {
   std::int64_t lost_after_ns = 10'000'000'000;     // of silence
   std::int64_t heal_after_ns = 600'000'000'000;    // of a copy's absence
   std::int64_t look_interval_ns = 30'000'000'000;  // at a published volume
+  std::size_t rebuilds_max = 8;                    // new copies that are filled at once
   std::uint64_t segment_bytes_max = placement::kSegmentBytesDefault;
   placement::Limits limits;
 };
@@ -32,6 +34,7 @@ struct Environment {
   Records* records = nullptr;
   BlockStores* stores = nullptr;
   WorkQueue* queue = nullptr;
+  Rebuilds* rebuilds = nullptr;
   ReconcileOptions options;
 
   // The node's block store. NOT_FOUND: no such node. UNAVAILABLE: nobody listens there.

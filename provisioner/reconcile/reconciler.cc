@@ -38,11 +38,13 @@ bool Concerns(const rec::VolumeRecord& volume, const std::string& node) {
 Reconciler::Reconciler(Clock* clock, Dialer dialer, const ReconcileOptions& options)
     : stores_(clock, std::move(dialer)),
       queue_(clock),
+      rebuilds_(options.rebuilds_max),
       volumes_(&environment_),
       groups_(&environment_) {
   environment_.clock = clock;
   environment_.stores = &stores_;
   environment_.queue = &queue_;
+  environment_.rebuilds = &rebuilds_;
   environment_.options = options;
 }
 

@@ -63,6 +63,7 @@ class Reconciler {
 
   BlockStores stores_;
   WorkQueue queue_;
+  Rebuilds rebuilds_;
   Environment environment_;
   std::unique_ptr<Records> records_;
   VolumeReconciler volumes_;

@@ -105,7 +105,15 @@ VolumeReconciler::Step VolumeReconciler::SettleSegment(Pass* pass, int segment) 
       leaving_rank = rank;
     }
   }
-  if (good < wanted) return PlanMember(pass, segment, engine_node);
+  if (good < wanted) {
+    if (!MayRebuild(pass, segment, good)) return Progress::kDone;
+    return PlanMember(pass, segment, engine_node);
+  }
+  if (good_in_sync >= wanted) {
+    env_->rebuilds->Done(RebuildKey(*pass, segment));
+  } else {
+    env_->rebuilds->Renew(RebuildKey(*pass, segment), env_->clock->SteadyNanos());
+  }
   if (copies > wanted) {
     std::optional<BlockStore> store;
     const Step engine = NeedEngine(pass, &store);
@@ -129,6 +137,21 @@ VolumeReconciler::Step VolumeReconciler::SettleSegment(Pass* pass, int segment) 
     return PlanMember(pass, segment, engine_node);
   }
   return Progress::kDone;
+}
+
+std::string VolumeReconciler::RebuildKey(const Pass& pass, int segment) {
+  return absl::StrCat(pass.id(), "/", segment);
+}
+
+bool VolumeReconciler::MayRebuild(Pass* pass, int segment, int copies) {
+  if (env_->rebuilds->MayRun(RebuildKey(*pass, segment), copies, env_->clock->SteadyNanos())) {
+    return true;
+  }
+  pass->Again(kProgressNanos);
+  pass->note = absl::UnavailableError(
+      absl::StrCat("its new copy waits for its turn: ", env_->rebuilds->running(),
+                   " others are being filled, which is the most at once (--rebuilds)"));
+  return false;
 }
 
 bool VolumeReconciler::AbsentTooLong(Pass* pass, const rec::ReplicaRecord& replica) {
@@ -162,7 +185,8 @@ VolumeReconciler::Step VolumeReconciler::PlanMember(Pass* pass, int segment,
   if (!copy.ok()) {
     if (!absl::IsResourceExhausted(copy.status())) return copy.status();
     // Nowhere to go: it stays as it is, and `why` says so. A node that comes or empties is heard
-    // of.
+    // of. Others need not wait for it.
+    env_->rebuilds->Done(RebuildKey(*pass, segment));
     pass->note = copy.status();
     pass->Again(env_->options.look_interval_ns);
     return Progress::kDone;

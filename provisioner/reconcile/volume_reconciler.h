@@ -133,6 +133,9 @@ class VolumeReconciler {
   // The replica's node or pool has not been there for as long as healing waits.
   bool AbsentTooLong(Pass* pass, const rec::ReplicaRecord& replica);
   bool AllAreWell(const Pass& pass, int segment) const;
+  static std::string RebuildKey(const Pass& pass, int segment);
+  // Whether it is the segment's turn to get a new copy, or it is getting one.
+  bool MayRebuild(Pass* pass, int segment, int copies);
   // Takes them out of the segment; what exists of them is deleted later.
   absl::Status ForgetReplicas(Pass* pass, int segment, const std::vector<std::string>& ids);
 

@@ -34,6 +34,7 @@ struct Options {
   std::size_t workers = 16;
   std::int64_t lost_after_s = 10;
   std::int64_t heal_after_s = 600;
+  std::size_t rebuilds = ReconcileOptions().rebuilds_max;
   std::uint32_t overprovision_percent = 200;
   std::uint32_t reserve_percent = 10;
 };
@@ -55,6 +56,11 @@ void AddOptions(Options* options, CLI::App* app) {
                   "seconds after which a copy that is away is replaced by a new one")
       ->check(CLI::Range(10, 604800))
       ->capture_default_str();
+  app->add_option("--rebuilds", options->rebuilds,
+                  "new copies that are filled at once in the cluster, of volumes with the fewest "
+                  "copies first")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
   app->add_option("--overprovision", options->overprovision_percent,
                   "percent of a pool's capacity that volumes are promised at most")
       ->check(CLI::Range(1, 10000))
@@ -69,6 +75,7 @@ ReconcileOptions ReconcileOptionsOf(const Options& options) {
   ReconcileOptions reconcile;
   reconcile.lost_after_ns = options.lost_after_s * kSecond;
   reconcile.heal_after_ns = options.heal_after_s * kSecond;
+  reconcile.rebuilds_max = options.rebuilds;
   reconcile.limits.overprovision_percent = options.overprovision_percent;
   reconcile.limits.reserve_percent = options.reserve_percent;
   return reconcile;
