@@ -43,6 +43,31 @@ bool Environment::PoolHealthy(const std::string& node, const std::string& pool_i
   });
 }
 
+v1::Member Environment::MemberOf(const rec::ReplicaRecord& replica) const {
+  const NodeView view = stores->View(replica.node());
+  v1::Member member;
+  member.set_pool_id(replica.pool_id());
+  member.set_replica_id(replica.replica_id());
+  member.set_witness(replica.witness());
+  member.set_address(view.node.data_address().empty() ? replica.data_address()
+                                                      : view.node.data_address());
+  for (const v1::Pool& pool : view.node.pools()) {
+    if (pool.id() == replica.pool_id()) member.set_incarnation(pool.incarnation());
+  }
+  return member;
+}
+
+std::vector<std::string> Environment::ClonesUnderWay(const std::string& snapshot_id) const {
+  std::vector<std::string> keys;
+  for (const Stored<rec::VolumeRecord>& volume : records->volumes().All()) {
+    if (volume.value.state() == rec::VolumeRecord::MAKING &&
+        volume.value.clone_of_snapshot_id() == snapshot_id) {
+      keys.push_back(volume.key);
+    }
+  }
+  return keys;
+}
+
 std::vector<placement::NodeState> Environment::NodeStates(const std::string& without) const {
   std::map<std::string, Promised> promised;  // by pool
   std::map<std::string, std::uint32_t> engines;

@@ -45,6 +45,11 @@ struct Environment {
   std::string IntentOf(const std::string& node) const;
   // The pool is there, and is healthy. False also when it is not known.
   bool PoolHealthy(const std::string& node, const std::string& pool_id) const;
+  // The replica as block stores are told of it: at the address where its node's block store is
+  // today, or was when it was planned, in the pool as that is open today.
+  v1::Member MemberOf(const rec::ReplicaRecord& replica) const;
+  // The volumes that are being made from the snapshot: their keys.
+  std::vector<std::string> ClonesUnderWay(const std::string& snapshot_id) const;
   // The nodes for placement; what `without` (a key; may be empty) was promised is not counted.
   std::vector<placement::NodeState> NodeStates(const std::string& without) const;
 

@@ -148,11 +148,8 @@ Outcome Reconciler::RunSnapshot(const std::string& key) {
   if (!snapshot->value.group_id().empty()) {
     environment_.Poke(Kind::kGroup, KeyOfId(kGroupPrefix, snapshot->value.group_id()));
   }
-  for (const auto& volume : records_->volumes().All()) {
-    if (volume.value.state() == rec::VolumeRecord::MAKING &&
-        volume.value.clone_of_snapshot_id() == snapshot->value.id()) {
-      environment_.Poke(Kind::kVolume, volume.key);
-    }
+  for (const std::string& clone : environment_.ClonesUnderWay(snapshot->value.id())) {
+    environment_.Poke(Kind::kVolume, clone);
   }
   return {};
 }

@@ -37,14 +37,7 @@ v1::SegmentHint VolumeReconciler::HintOf(const rec::VolumeRecord& volume, int se
   hint.set_segment(static_cast<std::uint32_t>(segment));
   for (const rec::ReplicaRecord& replica : volume.segments(segment).replicas()) {
     if (replica.life() == rec::ReplicaRecord::PLANNED && !planned) continue;
-    v1::Member* const member = hint.add_members();
-    member->set_pool_id(replica.pool_id());
-    member->set_replica_id(replica.replica_id());
-    member->set_witness(replica.witness());
-    // Where the node's block store is today; what was planned with when it cannot be asked.
-    const NodeView view = env_->stores->View(replica.node());
-    member->set_address(view.node.data_address().empty() ? replica.data_address()
-                                                         : view.node.data_address());
+    *hint.add_members() = env_->MemberOf(replica);
   }
   return hint;
 }

@@ -160,12 +160,7 @@ VolumeReconciler::Step VolumeReconciler::CutSnapshot(Pass* pass,
 VolumeReconciler::Step VolumeReconciler::DropSnapshot(Pass* pass,
                                                       const Stored<rec::SnapshotRecord>& snapshot) {
   // What is being made from it needs it a little longer.
-  for (const Volume& other : env_->records->volumes().All()) {
-    if (other.value.state() == rec::VolumeRecord::MAKING &&
-        other.value.clone_of_snapshot_id() == snapshot.value.id()) {
-      return Progress::kDone;
-    }
-  }
+  if (!env_->ClonesUnderWay(snapshot.value.id()).empty()) return Progress::kDone;
   std::optional<BlockStore> store;
   const Step engine = NeedEngine(pass, &store);
   if (!engine.ok() || *engine != Progress::kDone) return engine;

@@ -42,19 +42,14 @@ absl::Status VolumeReconciler::CreateReplica(const rec::VolumeRecord& volume, in
   request.set_min_in_sync(MinInSyncNow(volume, segment));
   request.set_segment_count(static_cast<std::uint32_t>(volume.segments_size()));
   request.set_segment_bytes(volume.segment_bytes());
-  // One that is to be added knows the members that there are, and is none of them yet.
-  if (present != nullptr) *request.mutable_members() = present->members();
-  for (const rec::ReplicaRecord& other : volume.segments(segment).replicas()) {
-    if (present != nullptr) break;
-    v1::Member* const member = request.add_members();
-    member->set_pool_id(other.pool_id());
-    member->set_replica_id(other.replica_id());
-    member->set_address(other.data_address());
-    member->set_witness(other.witness());
-    member->set_state(other.witness() ? v1::MEMBER_STATE_OUT : v1::MEMBER_STATE_IN_SYNC);
-    const NodeView view = env_->stores->View(other.node());
-    for (const v1::Pool& pool : view.node.pools()) {
-      if (pool.id() == other.pool_id()) member->set_incarnation(pool.incarnation());
+  if (present != nullptr) {
+    // One that is to be added knows the members that there are, and is none of them yet.
+    *request.mutable_members() = present->members();
+  } else {
+    for (const rec::ReplicaRecord& other : volume.segments(segment).replicas()) {
+      v1::Member* const member = request.add_members();
+      *member = env_->MemberOf(other);
+      member->set_state(other.witness() ? v1::MEMBER_STATE_OUT : v1::MEMBER_STATE_IN_SYNC);
     }
   }
   request.set_clone_of_replica_id(replica.clone_of_replica_id());

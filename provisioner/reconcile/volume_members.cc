@@ -39,19 +39,6 @@ const rec::ReplicaRecord* WitnessOf(const rec::SegmentRecord& segment) {
   return nullptr;
 }
 
-v1::Member MemberFor(const rec::ReplicaRecord& replica, const NodeView& view) {
-  v1::Member member;
-  member.set_pool_id(replica.pool_id());
-  member.set_replica_id(replica.replica_id());
-  member.set_witness(replica.witness());
-  member.set_address(view.node.data_address().empty() ? replica.data_address()
-                                                      : view.node.data_address());
-  for (const v1::Pool& pool : view.node.pools()) {
-    if (pool.id() == replica.pool_id()) member.set_incarnation(pool.incarnation());
-  }
-  return member;
-}
-
 }  // namespace
 
 VolumeReconciler::Step VolumeReconciler::SettleMembers(Pass* pass) {
@@ -248,14 +235,14 @@ VolumeReconciler::Step VolumeReconciler::AddMember(Pass* pass, int segment,
     v1::AddReplicaRequest request;
     request.set_volume(pass->id());
     request.set_segment(static_cast<std::uint32_t>(segment));
-    *request.mutable_member() = MemberFor(*copy, env_->stores->View(copy->node()));
+    *request.mutable_member() = env_->MemberOf(*copy);
     std::string dropped;  // a witness that an odd number of copies does not need
     if (witness != nullptr) {
-      *request.mutable_witness() = MemberFor(*witness, env_->stores->View(witness->node()));
+      *request.mutable_witness() = env_->MemberOf(*witness);
     } else if (const rec::ReplicaRecord* const old = WitnessOf(members);
                old != nullptr && !copy->witness() && CopiesOf(members) % 2 == 1 &&
                CopiesOf(members) == static_cast<int>(pass->record().settings().replicas())) {
-      *request.mutable_witness() = MemberFor(*old, env_->stores->View(old->node()));
+      *request.mutable_witness() = env_->MemberOf(*old);
       dropped = old->replica_id();
     }
     if (made.ok()) made = store->AddReplica(request);

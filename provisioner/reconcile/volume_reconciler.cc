@@ -129,16 +129,9 @@ std::vector<Stored<rec::SnapshotRecord>> VolumeReconciler::SnapshotsOf(
 
 bool VolumeReconciler::HasClonesUnderWay(const Pass& pass) const {
   const std::vector<Stored<rec::SnapshotRecord>> snapshots = SnapshotsOf(pass.id());
-  if (snapshots.empty()) return false;
-  for (const Volume& other : env_->records->volumes().All()) {
-    if (other.value.state() != rec::VolumeRecord::MAKING) continue;
-    const bool from_here =
-        std::any_of(snapshots.begin(), snapshots.end(), [&](const auto& snapshot) {
-          return snapshot.value.id() == other.value.clone_of_snapshot_id();
-        });
-    if (from_here) return true;
-  }
-  return false;
+  return std::any_of(snapshots.begin(), snapshots.end(), [this](const auto& snapshot) {
+    return !env_->ClonesUnderWay(snapshot.value.id()).empty();
+  });
 }
 
 }  // namespace keelson::provisioner
