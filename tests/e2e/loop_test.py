@@ -14,21 +14,13 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1])]
+import block_devices  # noqa: E402
 import harness  # noqa: E402
+from block_devices import expect_nothing_left, keepers, loops, missing, mounts  # noqa: E402
 from harness import GIB, MIB, expect, run, wait_until  # noqa: E402
 
 KILLS = int(os.environ.get("KEELSON_LOOP_KILLS", "4"))
 KILLED_MIB = 24 * KILLS  # what fio writes meanwhile
-
-
-def missing():
-    """Why none of this can run here; empty: it can."""
-    if os.geteuid() != 0:
-        return "it needs root"
-    for path in ("/dev/fuse", "/dev/loop-control"):
-        if not os.access(path, os.R_OK | os.W_OK):
-            return f"it needs {path}"
-    return ""
 
 
 def has_capability(number):
@@ -48,59 +40,6 @@ def attach(daemon, volume, size=None, *options):
 
 def listed(daemon, volume):
     return next(v for v in daemon.ctl_json("volume", "list") if v["name"] == volume)
-
-
-def keepers(daemon):
-    """The ids of its keelson-fuse-keeper processes."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if str(daemon.run_dir / "fuse-keeper.sock").encode() in words:
-                found.append(int(entry.name))
-    return found
-
-
-def loops(daemon):
-    """The loop devices on its files."""
-    found = []
-    for entry in pathlib.Path("/sys/block").glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):
-            if entry.read_text().startswith(f"{daemon.run_dir}/loop/"):
-                found.append(f"/dev/{entry.parts[3]}")
-    return found
-
-
-def mounts(daemon):
-    """The mount points below its run directory."""
-    with open("/proc/self/mountinfo", encoding="utf-8") as lines:
-        points = [line.split()[4] for line in lines]
-    return [point for point in points if point.startswith(f"{daemon.run_dir}/")]
-
-
-def expect_nothing_left(daemon):
-    wait_until(lambda: not keepers(daemon), "the keeper to end", 10)
-    expect(not loops(daemon), f"loop devices are left: {loops(daemon)}")
-    expect(not mounts(daemon), f"mounts are left: {mounts(daemon)}")
-    left = list((daemon.run_dir / "loop").glob("*")) if (daemon.run_dir / "loop").exists() else []
-    expect(not left, f"files are left: {left}")
-
-
-def clean_up(daemon):
-    """Whatever a failed check left behind."""
-    for device in loops(daemon):
-        subprocess.run(["umount", "-l", device], stderr=subprocess.DEVNULL, check=False)
-    for point in mounts(daemon):
-        subprocess.run(["umount", "-f", point], stderr=subprocess.DEVNULL, check=False)
-    for device in loops(daemon):
-        subprocess.run(["losetup", "-d", device], stderr=subprocess.DEVNULL, check=False)
-    for pid in keepers(daemon):
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    for point in mounts(daemon):
-        subprocess.run(["umount", "-l", point], stderr=subprocess.DEVNULL, check=False)
 
 
 @contextlib.contextmanager
@@ -159,7 +98,7 @@ def makes_a_file_system(workspace, daemon):
     run("e2fsck", "-fn", device)
     daemon.ctl("volume", "detach", "fs")
     daemon.ctl("volume", "detach", "fs")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
     # The data are the volume's, whatever shows it; and auto takes the device here.
     run("nbdcopy", daemon.attach("fs"), workspace / "image")
     run("e2fsck", "-fn", workspace / "image")
@@ -168,14 +107,14 @@ def makes_a_file_system(workspace, daemon):
     device = daemon.ctl("volume", "attach", "fs", "--frontend", "auto").stdout.strip()
     expect(device.startswith("/dev/loop"), f"auto gives '{device}'")
     daemon.ctl("volume", "detach", "fs")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
 
 
 def verifies_directly(workspace, daemon):
     device = attach(daemon, "direct", 64 * MIB)
     fio_while(workspace, device, lambda fio: None, rate=100000)
     daemon.ctl("volume", "detach", "direct")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
 
 
 def kill_again_and_again(workspace, daemon, target):
@@ -200,9 +139,9 @@ def killed_under_the_device(workspace, daemon):
     device = attach(daemon, "killed", KILLED_MIB * MIB)
     kill_again_and_again(workspace, daemon, device)
     expect(listed(daemon, "killed")["device"] == device, "it has another device now")
-    expect(len(keepers(daemon)) == 1, f"keepers: {keepers(daemon)}")
+    expect(len(keepers(daemon.run_dir)) == 1, f"keepers: {keepers(daemon.run_dir)}")
     daemon.ctl("volume", "detach", "killed")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
 
 
 def killed_under_a_file_system(workspace, daemon):
@@ -213,7 +152,7 @@ def killed_under_a_file_system(workspace, daemon):
         (point / "after").write_text("still writable")
     run("e2fsck", "-fn", device)
     daemon.ctl("volume", "detach", "killedfs")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
 
 
 def killed_in_the_middle(workspace, daemon):
@@ -237,7 +176,7 @@ def killed_in_the_middle(workspace, daemon):
             if act[0] == "attach":
                 device = listed(daemon, "torn")["device"]
                 expect(write_direct(device) == 0, "the device has errors")
-        expect_nothing_left(daemon)
+        expect_nothing_left(daemon.run_dir)
 
 
 def restarted_under_load(workspace, daemon):
@@ -254,7 +193,7 @@ def restarted_under_load(workspace, daemon):
 
     fio_while(workspace, device, restarts)
     daemon.ctl("volume", "detach", "restarted")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
 
 
 def moves_between_containers(workspace, daemon):
@@ -264,7 +203,7 @@ def moves_between_containers(workspace, daemon):
     try:
         daemon.start()
         device = attach(daemon, "contained", 64 * MIB)
-        expect(not mounts(daemon), f"its mounts are seen outside: {mounts(daemon)}")
+        expect(not mounts(daemon.run_dir), f"its mounts are seen outside: {mounts(daemon.run_dir)}")
 
         def kills(_):
             time.sleep(0.5)
@@ -276,7 +215,7 @@ def moves_between_containers(workspace, daemon):
         size = int(run("blockdev", "--getsize64", device).stdout)
         expect(size == 128 * MIB, f"the device has {size} bytes")
         daemon.ctl("volume", "detach", "contained")
-        expect_nothing_left(daemon)
+        expect_nothing_left(daemon.run_dir)
     finally:
         daemon.kill()
         daemon.prefix = ()
@@ -290,10 +229,10 @@ def loses_its_keeper(workspace, daemon):
         return daemon.log.read_text(errors="replace").count("event=fuse_keeper_connected")
 
     def kills(fio):
-        (keeper,) = keepers(daemon)
+        (keeper,) = keepers(daemon.run_dir)
         before = connections()
         os.kill(keeper, signal.SIGKILL)
-        wait_until(lambda: keepers(daemon) not in ([], [keeper]), "another keeper", 10)
+        wait_until(lambda: keepers(daemon.run_dir) not in ([], [keeper]), "another keeper", 10)
         wait_until(lambda: connections() > before, "its connection", 10)
         expect(fio.poll() is None, "fio was over too soon")
         daemon.kill()
@@ -301,7 +240,7 @@ def loses_its_keeper(workspace, daemon):
 
     fio_while(workspace, device, kills)
     daemon.ctl("volume", "detach", "kept")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
 
 
 def loses_both(workspace, daemon):
@@ -311,7 +250,7 @@ def loses_both(workspace, daemon):
     with mounted(workspace, device) as point:
         (point / "file").write_text("written")
         os.sync()
-        (keeper,) = keepers(daemon)
+        (keeper,) = keepers(daemon.run_dir)
         os.kill(daemon.process.pid, signal.SIGSTOP)  # so that it does not start another
         os.kill(keeper, signal.SIGKILL)
         daemon.kill()
@@ -325,7 +264,7 @@ def loses_both(workspace, daemon):
     with mounted(workspace, listed(daemon, "lost")["device"]) as point:
         expect((point / "file").read_text() == "written", "the file is not what was written")
     daemon.ctl("volume", "detach", "lost")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
 
 
 def grows_online(workspace, daemon):
@@ -344,7 +283,7 @@ def grows_online(workspace, daemon):
         fio_while(workspace, point / "file", lambda fio: None, rate=20000)
     run(*(("xfs_repair", "-n") if xfs else ("e2fsck", "-fn")), device)
     daemon.ctl("volume", "detach", "grown")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
 
 
 def discards(workspace, daemon):
@@ -387,7 +326,7 @@ def refuses_while_in_use(workspace, daemon):
         "auto does not take what there is",
     )
     daemon.ctl("volume", "detach", "busy")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
 
 
 def is_read_only(workspace, daemon):
@@ -403,7 +342,7 @@ def is_read_only(workspace, daemon):
     wait_until(lambda: listed(daemon, "ro")["device"] == device, "its device", 10)
     expect(run("blockdev", "--getro", device).stdout.strip() == "1", "the device is writable")
     daemon.ctl("volume", "detach", "ro")
-    expect_nothing_left(daemon)
+    expect_nothing_left(daemon.run_dir)
 
 
 def write_direct(device):
@@ -438,8 +377,8 @@ def fenced(cluster):
         wait_until(lambda: write_direct(device) == errno.EIO, "errors after the restart", 20)
         del user
     a.ctl("volume", "detach", "moved", check=False)
-    wait_until(lambda: not loops(a), "the device to go", 20)
-    expect_nothing_left(a)
+    wait_until(lambda: not loops(a.run_dir), "the device to go", 20)
+    expect_nothing_left(a.run_dir)
     cluster["b"].ctl("volume", "detach", "moved")
 
 
@@ -469,7 +408,7 @@ def isolated(cluster):
     expect(result == [0], f"the write that waited: {result}")
     cluster.ctl("volume", "detach", "stuck")
     a.ctl("volume", "detach", "fine")
-    expect_nothing_left(a)
+    expect_nothing_left(a.run_dir)
 
 
 ALONE = {
@@ -504,9 +443,8 @@ def main():
     only = sys.argv[1:]
     with harness.Workspace("loop") as workspace:
         workspace.require_free(3 * GIB)
-        daemon = harness.Daemon(workspace)
-        workspace.callback(clean_up, daemon)
-        daemon.start()
+        block_devices.clean_up_after(workspace)
+        daemon = harness.Daemon(workspace).start()
         daemon.ctl("pool", "create", workspace / "pool", "--size", "1g")
         for name, check in ALONE.items():
             if only and check.__name__ not in only:
@@ -519,9 +457,8 @@ def main():
     with harness.Workspace("loopcluster") as workspace:
         if only and not any(check.__name__ in only for _, check in CLUSTER.values()):
             return checks.exit_code()
+        block_devices.clean_up_after(workspace)
         cluster = harness.Cluster(workspace, 3)
-        for node in cluster.nodes.values():
-            workspace.callback(clean_up, node)
         for name, (volume, check) in CLUSTER.items():
             if only and check.__name__ not in only:
                 continue

@@ -8,6 +8,7 @@ import sys
 
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1])]
+import block_devices  # noqa: E402
 import control_plane  # noqa: E402
 import harness  # noqa: E402
 from harness import MIB, expect, wait_until  # noqa: E402
@@ -221,6 +222,8 @@ def main():
     checks = harness.Checks()
     chosen = [check for check in CHECKS if not sys.argv[1:] or check.__name__ in sys.argv[1:]]
     with harness.Workspace("provisioner") as workspace:
+        # What is adopted has the frontend auto: a device, where there can be one.
+        block_devices.clean_up_after(workspace)
         arguments = ("--heal-after", "10", "--lost-after", "3", "--reserve", "0")
         cluster, plane = control_plane.start_all(workspace, 4, "512m", arguments)
         for check in chosen:
