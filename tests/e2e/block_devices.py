@@ -1,8 +1,8 @@
-"""Block devices of the frontend loop, as end-to-end tests find, judge and clean them up: loop devices,
-the FUSE mounts below them, and the keelson-fuse-keeper processes.
+"""Block devices of the frontend loop, as end-to-end tests find, judge and clean them up: loop
+devices, the FUSE mounts below them, and the keelson-fuse-keeper processes.
 
-A folder is a daemon's run directory or a whole workspace. Only what lies below it is ever touched, and
-since a workspace has a name of its own, that is only what its test made.
+A folder is a daemon's run directory or a whole workspace. Only what lies below it is ever touched,
+and since a workspace has a name of its own, that is only what its test made.
 """
 
 import contextlib
@@ -60,13 +60,21 @@ def mounts(folder, kind=""):
     return points
 
 
+def left_over(run_dir):
+    """What the daemon of this run directory has of devices, in words; empty: nothing."""
+    files = list((run_dir / "loop").glob("*")) if (run_dir / "loop").exists() else []
+    found = {
+        "loop devices": loops(run_dir),
+        "mounts": mounts(run_dir),
+        "files": [str(path) for path in files],
+    }
+    return ", ".join(f"{what} {which}" for what, which in found.items() if which)
+
+
 def expect_nothing_left(run_dir):
-    """The daemon of this run directory has no device any more, and nothing below one."""
+    """A daemon that was told to detach is done with it when it answers; its keeper soon after."""
     wait_until(lambda: not keepers(run_dir), "the keeper to end", 10)
-    expect(not loops(run_dir), f"loop devices are left: {loops(run_dir)}")
-    expect(not mounts(run_dir), f"mounts are left: {mounts(run_dir)}")
-    left = list((run_dir / "loop").glob("*")) if (run_dir / "loop").exists() else []
-    expect(not left, f"files are left: {left}")
+    expect(not left_over(run_dir), f"this is left: {left_over(run_dir)}")
 
 
 def _quietly(*command):
@@ -98,5 +106,5 @@ def clean_up(folder):
 
 
 def clean_up_after(workspace):
-    """To be called before any daemon is started in the workspace: it comes after they have ended."""
+    """To be called before a daemon is started in the workspace: it comes after they have ended."""
     workspace.callback(clean_up, workspace.path)

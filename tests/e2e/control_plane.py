@@ -88,6 +88,73 @@ class ControlPlane:
         print(f"--- provisioner\n{self.tail()}")
 
 
+class Drivers:
+    """keelson-csi as a cluster has it: one as controller, one beside each node's block store."""
+
+    def __init__(self, workspace, cluster, plane):
+        self.workspace = workspace
+        self.cluster = cluster
+        self.plane = plane
+
+    def start(self):
+        self._start("controller", "--mode=controller")
+        for name, node in self.cluster.nodes.items():
+            blockstore = f"--blockstore=unix:{node.ctl_socket}"
+            self._start(name, "--mode=node", f"--node={name}", blockstore)
+        wait_until(
+            lambda: [node["state"] for node in self.plane.nodes().values()]
+            == ["ready"] * len(self.cluster.nodes),
+            "the drivers to make all nodes known",
+        )
+        return self
+
+    def _start(self, name, *arguments):
+        log = self.workspace / f"csi-{name}.log"
+        process = start(
+            self.workspace,
+            self.cluster.binaries / "keelson-csi",
+            f"--endpoint={self._endpoint(name)}",
+            f"--provisioner={self.plane.address}",
+            f"--mount-root={self.workspace.path}",
+            *arguments,
+            log=log,
+        )
+        wait_until(
+            lambda: process.poll() is not None or "event=listening" in log.read_text(),
+            "keelson-csi",
+        )
+        expect(process.poll() is None, log.read_text()[-2000:])
+
+    def _endpoint(self, name):
+        return f"unix://{self.workspace / f'csi-{name}.sock'}"
+
+    def ctl(self, *arguments, node=None):
+        command = [self.cluster.binaries / "keelctl", "csi"]
+        command += ["--endpoint", self._endpoint("controller")]
+        if node:
+            command += ["--node-endpoint", self._endpoint(node)]
+        return run(*command, *arguments)
+
+    def create(self, name, *options):
+        """Its id."""
+        return self.ctl("create", name, *options).stdout.strip()
+
+    def _at(self, volume, node):
+        base = self.workspace / f"{node}-{volume}"
+        base.mkdir(exist_ok=True)
+        return ("--on", node, "--staging", base / "staging", "--target", base / "mounted")
+
+    def mount(self, volume, node):
+        """Attached to the node, staged, and mounted there; where."""
+        at = self._at(volume, node)
+        at[3].mkdir(exist_ok=True)
+        self.ctl("publish", volume, *at, node=node)
+        return at[5]
+
+    def unmount(self, volume, node):
+        self.ctl("unpublish", volume, *self._at(volume, node), node=node)
+
+
 def start_all(workspace, count, pool_size, arguments=(), node_arguments=()):
     cluster = harness.Cluster(workspace, count, pool_size, arguments=node_arguments)
     plane = ControlPlane(workspace, cluster, arguments).start()
