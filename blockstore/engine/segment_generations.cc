@@ -329,10 +329,10 @@ io::Task<absl::Status> Segment::LastGeneration(std::int64_t limit_ns) {
   if (!gate_.Spawn(RunLastGeneration(limit_ns, &done, &status))) co_return health_;
   while (!done && reactor_->NowNanos() < limit_ns) co_await WaitUntil(limit_ns);
   if (!done) {
-    Fail(absl::UnavailableError(absl::StrCat("volume ", in_force_.volume_name,
-                                             " is detached without its last generation being "
-                                             "clean; it waited for ",
-                                             Status().waiting_for)));
+    const std::string waits_for = Status().waiting_for;
+    Fail(absl::UnavailableError(absl::StrCat(
+        "volume ", in_force_.volume_name, " is detached without its last generation being clean; ",
+        waits_for.empty() ? std::string(status.message()) : "it waited for " + waits_for)));
     for (const auto& slot : slots_) co_await slot->port->Close();
     while (!done) co_await changed_.Wait();
     co_return health_;

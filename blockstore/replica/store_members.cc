@@ -161,8 +161,9 @@ void ReplicaStore::AddMember(const NewMember& member, const SnapshotState& base,
   if (!member.clone_of.is_nil()) {
     const Replica& source = *Find(member.clone_of);
     // The clone's generations are above those of the layers it shares, so that notes of both
-    // compare, and those layers are equal on all its members.
-    replica->promised_.attachment = source.promised_.attachment;
+    // compare, and those layers are equal on all its members. Not the same attachment: that has
+    // other restarts, and an engine's id, above or below those that the clone will have.
+    replica->promised_.attachment = source.promised_.attachment + 1;
     Configuration& configuration = *replica->configuration_;
     configuration.clean =
         std::max(configuration.clean, source.configuration_->Find(base.id)->sealed);

@@ -130,6 +130,8 @@ VolumeReconciler::Step VolumeReconciler::PlanClone(Pass* pass) {
     record->clear_segments();
     for (const rec::SegmentRecord& segment : *planned) *record->add_segments() = segment;
     record->set_segment_bytes(source.value.segment_bytes());
+    // Its members take no number that the source has had.
+    record->set_attachments(std::max(record->attachments(), source.value.attachments()));
     return absl::OkStatus();
   }));
   return Progress::kAgain;

@@ -252,7 +252,7 @@ TEST_F(CopyTest, ACloneHidesWhatItSharesByZeroedMarksAndItsSourceKeepsIt) {
   clone.clone_of = id_;
   clone.clone_snapshot = one.id;
   ASSERT_TRUE(Must(store().CreateMember(clone)).ok());
-  ReplicaPort& port = Open(clone.replica);
+  ReplicaPort& port = Open(clone.replica, 2);
   // All of it is the content, and the notes, of the clone's oldest layer.
   EXPECT_EQ(Content(port, kHead, 0, 5), "aaaa.");
   EXPECT_EQ(Notes(port), (std::vector<RegionNote>{{0, kHead, At(1)}}));
@@ -277,10 +277,29 @@ TEST_F(CopyTest, AMemberOfACloneIsCleanThroughItsSnapshot) {
   CutPower();
   const Replica& made = *store().Find(clone.replica);
   EXPECT_EQ(made.configuration()->clean, At(1)) << "what it shares need not be reconciled";
-  EXPECT_EQ(made.promised().attachment, EpochOf(1).attachment);
   ASSERT_TRUE(Must(store().Delete(id_)).ok());
   FinishCleanup();
   EXPECT_EQ(Read(Open(clone.replica, 2), 0, 5), "aaaa0") << "it outlives what it was made from";
+}
+
+// Its generations would be below what it is clean through, or among the source's.
+TEST_F(CopyTest, AMemberOfACloneServesNoEpochOfItsSourcesAttachment) {
+  const ConfiguredSnapshot one = MakeSnapshot("one", 1);
+  Snapshots(2, {one});
+  NewMember clone = NewReplica(pool::ReplicaId(world_.MakeId()));
+  clone.name = "clone";
+  clone.clone_of = id_;
+  clone.clone_snapshot = one.id;
+  ASSERT_TRUE(Must(store().CreateMember(clone)).ok());
+  pool::EngineId highest;
+  highest.bytes.fill(0xff);
+  CutPower();
+  ReplicaPort& port = Port(clone.replica);
+  EXPECT_TRUE(absl::IsAborted(Must(port.Prepare({1, 0, highest}, kNoDeadline)).status()));
+  EXPECT_TRUE(absl::IsAborted(Must(port.Prepare({1, 9, highest}, kNoDeadline)).status()));
+  const pool::Epoch next{2, 0, pool::EngineId()};
+  EXPECT_TRUE(Must(port.Prepare(next, kNoDeadline)).ok());
+  EXPECT_GT(next, store().Find(clone.replica)->configuration()->clean.epoch);
 }
 
 TEST_F(CopyTest, ACloneIsOfACompleteSnapshotOfAReplicaThatHasEverything) {
@@ -325,7 +344,7 @@ TEST_F(CopyTest, AnAbsentBlockShowsTheOlderLayerThroughADeletedOneThatACloneKeep
   ASSERT_TRUE(BeginCopy(*target_, kHead, 0, 3).ok());
   ASSERT_TRUE(WriteCopy(*target_, kHead, 0, ".c..").ok());
   EXPECT_EQ(Read(*target_, 0, 5), "ac000");
-  EXPECT_EQ(Read(Open(clone.replica), 0, 5), "bbbb0");
+  EXPECT_EQ(Read(Open(clone.replica, 2), 0, 5), "bbbb0");
   EXPECT_EQ(Check(), "");
 }
 

@@ -69,6 +69,7 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     Replica& replica = self_->replicas[request->replica_id()];
     replica.made = *request;
     replica.size_bytes = request->size_bytes();
+    if (source != self_->replicas.end()) replica.promised = source->second.promised + 1;
     return grpc::Status::OK;
   }
 

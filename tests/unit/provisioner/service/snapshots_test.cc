@@ -96,6 +96,21 @@ TEST_F(SnapshotsTest, AVolumeFromASnapshotStandsBesideItsSourceAndMayBeLarger) {
   EXPECT_TRUE(nodes_.EnginesOf(restored.id()).empty());
 }
 
+TEST_F(SnapshotsTest, AVolumeFromASnapshotIsAttachedUnderANumberThatItsSourceNeverHad) {
+  const std::string id = MustCreate(Ask("pvc-1")).id();
+  ASSERT_TRUE(Publish(id, "a").ok());
+  ASSERT_TRUE(Unpublish(id, "a").ok());
+  ASSERT_TRUE(Publish(id, "b").ok());
+  const std::string restored = MustCreate(FromSnapshot("restored", Snapshot(id, "s")->id())).id();
+  const auto attached = [this] {
+    const std::vector<std::string> calls = nodes_.calls();
+    return std::count(calls.begin(), calls.end(), "AttachVolume c");
+  };
+  ASSERT_EQ(attached(), 0);
+  ASSERT_TRUE(Publish(restored, "c").ok());
+  EXPECT_EQ(attached(), 1) << "a lower number is refused, and costs another round";
+}
+
 TEST_F(SnapshotsTest, AVolumeFromAVolumeLeavesNoSnapshotBehind) {
   const std::string id = MustCreate(Ask("pvc-1")).id();
   ASSERT_TRUE(Publish(id, "a").ok());
