@@ -133,6 +133,15 @@ absl::Status Controller::RemoveNode(const api::RemoveNodeRequest& request) {
   if (absl::IsNotFound(row.status())) return absl::OkStatus();
   RETURN_IF_ERROR(row.status());
   for (const VolumeRow& volume : reconciler_->records().volumes().All()) {
+    const auto& publications = volume.value.publications();
+    const bool published =
+        std::any_of(publications.begin(), publications.end(),
+                    [&](const auto& one) { return one.node() == request.node(); });
+    if (published) {
+      return absl::FailedPreconditionError(absl::StrCat("volume ", volume.value.id(),
+                                                        " is published on node ", request.node(),
+                                                        "; unpublish it there first"));
+    }
     if (!HasReplicaOn(volume.value, request.node()) &&
         volume.value.attachment().node() != request.node()) {
       continue;

@@ -151,6 +151,20 @@ TEST_F(ShareTest, ANodeThatForgotWhatItShowsShowsItAgain) {
   EXPECT_EQ(nodes_.ClientsOf(id), (Names{"a", "b"}));
 }
 
+TEST_F(ShareTest, ANodeThatOnlyUsesAVolumeIsNotForgotten) {
+  const std::string id = MustCreateBlock("pvc-1");
+  for (const char* const node : {"a", "b", "c", "d"}) ASSERT_TRUE(Share(id, node).ok());
+  const Names copies = CopiesOf(id);
+  api::RemoveNodeRequest request;
+  for (const char* const node : {"a", "b", "c", "d"}) {
+    if (std::find(copies.begin(), copies.end(), node) == copies.end()) request.set_node(node);
+  }
+  const absl::Status refused = controller_->RemoveNode(request);
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  EXPECT_TRUE(Unpublish(id, request.node()).ok());
+  EXPECT_TRUE(controller_->RemoveNode(request).ok());
+}
+
 TEST_F(ShareTest, AdoptedRecordsServeTheSameNodes) {
   const std::string id = MustCreateBlock("pvc-1");
   ASSERT_TRUE(Share(id, "a").ok() && Share(id, "b", /*read_only=*/true).ok());
