@@ -33,9 +33,9 @@ absl::StatusOr<std::vector<const Layer*>> LayersOf(const Replica& replica,
   const Layer* layer = snapshot.layer;
   for (; layer != end && layer != nullptr; layer = layer->parent()) layers.push_back(layer);
   if (layer == end) return layers;
-  return absl::FailedPreconditionError(absl::StrCat("volume ", replica.name(), ": snapshot ",
-                                                    base->name, " is not older than ",
-                                                    snapshot.name, "; exchange them"));
+  return absl::InvalidArgumentError(absl::StrCat("volume ", replica.name(), ": snapshot ",
+                                                 base->name, " is not older than ", snapshot.name,
+                                                 "; exchange them"));
 }
 
 BlockBits BlocksOf(const std::vector<const Layer*>& layers, std::uint32_t extent, bool changed) {

@@ -37,7 +37,7 @@ struct BlockList {
   std::uint64_t next_offset = 0;
 };
 
-// NOT_FOUND: the replica does not have one of the snapshots. FAILED_PRECONDITION: the base is not
+// NOT_FOUND: the replica does not have one of the snapshots. INVALID_ARGUMENT: the base is not
 // older than the snapshot.
 absl::StatusOr<BlockList> ListBlocks(const Replica& replica, const BlockListQuery& query);
 

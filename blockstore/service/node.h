@@ -175,7 +175,9 @@ class Node {
 
   // --- node_blocks.cc: lists of a snapshot's blocks ---
   struct BlockListing {
-    std::string volume, snapshot, base;  // base: empty for all blocks that are no holes
+    std::string volume;
+    PoolHost::SnapshotRef snapshot, base;  // base: empty for all blocks that are no holes
+    std::optional<std::uint32_t> segment;  // absent: all
     std::uint64_t from_offset = 0;
     std::uint64_t count_max = 0;
   };

@@ -19,20 +19,22 @@ constexpr std::size_t kRangesPerPart = 4096;
 absl::Status Node::ListAllocated(const v1::ListAllocatedRequest& request, SendBlocks send) {
   BlockListing listing;
   listing.volume = request.volume();
-  listing.snapshot = request.snapshot();
+  listing.snapshot = {request.snapshot(), request.snapshot_id()};
+  if (request.has_segment()) listing.segment = request.segment();
   listing.from_offset = request.from_offset();
   listing.count_max = request.count_max();
   return ListBlocks(listing, send);
 }
 
 absl::Status Node::ListChanged(const v1::ListChangedRequest& request, SendBlocks send) {
-  if (request.base_snapshot().empty()) {
-    return absl::InvalidArgumentError("base_snapshot is to name an older snapshot");
-  }
   BlockListing listing;
   listing.volume = request.volume();
-  listing.snapshot = request.target_snapshot();
-  listing.base = request.base_snapshot();
+  listing.snapshot = {request.target_snapshot(), request.target_snapshot_id()};
+  listing.base = {request.base_snapshot(), request.base_snapshot_id()};
+  if (listing.base.empty()) {
+    return absl::InvalidArgumentError("base_snapshot is to name an older snapshot");
+  }
+  if (request.has_segment()) listing.segment = request.segment();
   listing.from_offset = request.from_offset();
   listing.count_max = request.count_max();
   return ListBlocks(listing, send);
@@ -63,26 +65,28 @@ absl::Status Node::ListBlocks(const BlockListing& listing, SendBlocks send) {
   }
   // How large each segment was; those that came later do not have the snapshot.
   std::vector<std::uint64_t> sizes;
-  std::uint64_t segment_bytes = 0, size_bytes = 0;
-  for (std::uint32_t segment = 0, count = 1; segment < count; ++segment) {
+  const std::uint32_t first = listing.segment.value_or(0);
+  std::uint64_t segment_bytes = 0, size_bytes = 0, end = first + std::uint64_t{1};
+  for (std::uint64_t i = first; i < end; ++i) {
     const absl::StatusOr<PoolHost::SegmentBlocks> blocks =
-        ListSegment(listing, segment, UINT64_MAX, 1);
-    if (segment > 0 && absl::IsNotFound(blocks.status())) break;
+        ListSegment(listing, static_cast<std::uint32_t>(i), UINT64_MAX, 1);
+    if (i > first && absl::IsNotFound(blocks.status())) break;
     RETURN_IF_ERROR(blocks.status());
-    if (segment == 0) count = blocks->segment_count;
+    if (!listing.segment.has_value()) end = blocks->segment_count;
     segment_bytes = blocks->segment_bytes;
     sizes.push_back(blocks->list.size_bytes);
-    size_bytes += blocks->list.size_bytes;
+    size_bytes = i * segment_bytes + blocks->list.size_bytes;
   }
   std::uint64_t left = listing.count_max == 0 ? UINT64_MAX : listing.count_max;
   v1::ListBlocksResponse part;
   part.set_volume_size_bytes(size_bytes);
   bool sent = false;
-  for (std::uint32_t segment = 0; segment < sizes.size() && left > 0; ++segment) {
+  for (std::size_t i = 0; i < sizes.size() && left > 0; ++i) {
+    const auto segment = static_cast<std::uint32_t>(first + i);
     const std::uint64_t start = segment * segment_bytes;
-    if (listing.from_offset >= start + sizes[segment]) continue;
+    if (listing.from_offset >= start + sizes[i]) continue;
     std::uint64_t next = listing.from_offset > start ? listing.from_offset - start : 0;
-    while (next < sizes[segment] && left > 0) {
+    while (next < sizes[i] && left > 0) {
       const std::size_t ranges_max = std::min<std::uint64_t>(left, kRangesPerPart);
       ASSIGN_OR_RETURN(const PoolHost::SegmentBlocks blocks,
                        ListSegment(listing, segment, next, ranges_max));

@@ -44,13 +44,16 @@ absl::Status NotAttached(const std::string& name) {
   return absl::NotFoundError(absl::StrCat("volume '", name, "' is not attached on this node"));
 }
 
-absl::StatusOr<pool::SnapshotId> SnapshotNamed(const replica::Configuration& configuration,
-                                               std::string_view name) {
+absl::StatusOr<pool::SnapshotId> SnapshotMeant(const replica::Configuration& configuration,
+                                               const PoolHost::SnapshotRef& ref) {
   for (const replica::ConfiguredSnapshot& snapshot : configuration.snapshots) {
-    if (snapshot.name == name && snapshot.complete) return snapshot.id;
+    const bool meant =
+        ref.id.empty() ? snapshot.name == ref.name : snapshot.id.ToString() == ref.id;
+    if (meant && snapshot.complete) return snapshot.id;
   }
   return absl::NotFoundError(absl::StrCat("volume '", configuration.volume_name,
-                                          "' has no snapshot '", std::string(name), "'"));
+                                          "' has no snapshot '", ref.id.empty() ? ref.name : ref.id,
+                                          "'"));
 }
 
 const char* ModeName(bool read_only) { return read_only ? "read-only" : "read-write"; }
@@ -230,8 +233,8 @@ absl::StatusOr<std::vector<v1::Snapshot>> PoolHost::Snapshots(std::string_view v
 }
 
 absl::StatusOr<std::optional<PoolHost::SegmentBlocks>> PoolHost::ListBlocks(
-    std::string_view volume, std::uint32_t segment, std::string_view snapshot,
-    std::string_view base, std::uint64_t from_offset, std::size_t ranges_max) const {
+    std::string_view volume, std::uint32_t segment, const SnapshotRef& snapshot,
+    const SnapshotRef& base, std::uint64_t from_offset, std::size_t ranges_max) const {
   for (const replica::ReplicaInfo& info : store_->List()) {
     if (info.name != volume || info.segment != segment || info.witness) continue;
     if (!info.configuration.has_value() || info.configuration->quarantined()) continue;
@@ -240,9 +243,9 @@ absl::StatusOr<std::optional<PoolHost::SegmentBlocks>> PoolHost::ListBlocks(
     // One that is not InSync may lack parts of the snapshots that its record has.
     if (member == nullptr || member->state != replica::MemberState::kInSync) continue;
     replica::BlockListQuery query;
-    ASSIGN_OR_RETURN(query.snapshot, SnapshotNamed(configuration, snapshot));
+    ASSIGN_OR_RETURN(query.snapshot, SnapshotMeant(configuration, snapshot));
     if (!base.empty()) {
-      const absl::StatusOr<pool::SnapshotId> older = SnapshotNamed(configuration, base);
+      const absl::StatusOr<pool::SnapshotId> older = SnapshotMeant(configuration, base);
       if (older.ok()) query.base = *older;
       // A later segment may have come after it: then all that it has is new.
       if (!older.ok() && segment == 0) return older.status();

@@ -63,6 +63,11 @@ class PoolHost {
   absl::Status ReleaseWrites(const std::string& name, pool::Uuid hold);
   io::Task<absl::Status> DeleteSnapshot(std::string volume, std::string name);
   absl::StatusOr<std::vector<v1::Snapshot>> Snapshots(std::string_view volume) const;
+  // Which snapshot is meant: by its id, or by its name when that is empty.
+  struct SnapshotRef {
+    std::string name, id;
+    bool empty() const { return name.empty() && id.empty(); }
+  };
   struct SegmentBlocks {
     replica::BlockList list;
     std::uint32_t segment_count = 0;
@@ -72,8 +77,8 @@ class PoolHost {
   // those changed since `base` if that is not empty. Empty: no such copy. NOT_FOUND: no such
   // snapshot. See replica::ListBlocks.
   absl::StatusOr<std::optional<SegmentBlocks>> ListBlocks(
-      std::string_view volume, std::uint32_t segment, std::string_view snapshot,
-      std::string_view base, std::uint64_t from_offset, std::size_t ranges_max) const;
+      std::string_view volume, std::uint32_t segment, const SnapshotRef& snapshot,
+      const SnapshotRef& base, std::uint64_t from_offset, std::size_t ranges_max) const;
   // The URI. Idempotent; FAILED_PRECONDITION when attached in the other mode.
   io::Task<absl::StatusOr<std::string>> Attach(std::string name, bool read_only,
                                                engine::QosLimits qos);
