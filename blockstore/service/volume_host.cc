@@ -35,6 +35,26 @@ absl::StatusOr<replica::ConfiguredSnapshot> FindSnapshot(engine::Engine* engine,
   return absl::NotFoundError(absl::StrCat("volume '", volume, "' has no snapshot '", name, "'"));
 }
 
+// Of the whole volume: a configuration says how large its segment was. Segments that came after a
+// snapshot do not have it.
+std::vector<v1::Snapshot> DescribeSnapshots(engine::Engine* engine) {
+  std::vector<v1::Snapshot> snapshots;
+  for (std::size_t i = 0; i < engine->segment_count(); ++i) {
+    const replica::Configuration configuration = engine->segment(i).Status().configuration;
+    for (const replica::ConfiguredSnapshot& snapshot : configuration.snapshots) {
+      const std::string id = snapshot.id.ToString();
+      const auto found = std::find_if(snapshots.begin(), snapshots.end(),
+                                      [&](const v1::Snapshot& known) { return known.id() == id; });
+      if (found != snapshots.end()) {
+        found->set_size_bytes(found->size_bytes() + snapshot.size_bytes);
+      } else if (i == 0) {
+        snapshots.push_back(ToMessage(snapshot));
+      }
+    }
+  }
+  return snapshots;
+}
+
 }  // namespace
 
 absl::StatusOr<engine::Engine*> VolumeHost::Find(const std::string& name) const {
@@ -235,8 +255,12 @@ io::Task<absl::StatusOr<v1::Snapshot>> VolumeHost::CreateSnapshot(std::string na
       co_await engine->Snapshot(snapshot, UnixNanos(), hold);
   if (!taken.ok()) co_return taken.status();
   KEEL_LOG_INFO("event=snapshot_created volume={} snapshot={}", name, snapshot);
-  CO_ASSIGN_OR_RETURN(const replica::ConfiguredSnapshot made, FindSnapshot(engine, name, snapshot));
-  co_return ToMessage(made);
+  std::vector<v1::Snapshot> snapshots = DescribeSnapshots(engine);
+  for (v1::Snapshot& made : snapshots) {
+    if (made.name() == snapshot) co_return std::move(made);
+  }
+  co_return absl::NotFoundError(
+      absl::StrCat("volume '", name, "': snapshot '", snapshot, "' was deleted meanwhile"));
 }
 
 io::Task<absl::Status> VolumeHost::HoldWrites(std::string name, pool::Uuid hold,
@@ -262,12 +286,7 @@ io::Task<absl::Status> VolumeHost::DeleteSnapshot(std::string name, std::string 
 
 absl::StatusOr<std::vector<v1::Snapshot>> VolumeHost::Snapshots(const std::string& name) const {
   ASSIGN_OR_RETURN(engine::Engine * engine, Find(name));
-  std::vector<v1::Snapshot> snapshots;
-  const replica::Configuration configuration = engine->segment(0).Status().configuration;
-  for (const replica::ConfiguredSnapshot& snapshot : configuration.snapshots) {
-    snapshots.push_back(ToMessage(snapshot));
-  }
-  return snapshots;
+  return DescribeSnapshots(engine);
 }
 
 absl::StatusOr<v1::GetVolumeStatusResponse> VolumeHost::Status(const std::string& name) const {

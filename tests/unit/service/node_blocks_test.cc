@@ -76,6 +76,7 @@ class NodeBlocksTest : public NodeFixture {
     v1::CreateSnapshotResponse response;
     const absl::Status cut = node_->CreateSnapshot(request, &response);
     EXPECT_TRUE(cut.ok()) << cut;
+    EXPECT_EQ(response.snapshot().size_bytes(), kSegment + kLast) << "of the volume";
     return response.snapshot().id();
   }
   // "BLOCK+COUNT ..." and what is said of the size in MiB; or the error's code.
