@@ -20,6 +20,14 @@ using std::chrono::seconds;
 constexpr seconds kQuestion{2};  // what is answered from memory
 constexpr seconds kChange{20};   // what waits for disks
 constexpr seconds kAttach{25};   // waits for members and the grace
+constexpr seconds kListing{10};  // looks through maps; another copy can be asked instead
+
+absl::Status OfNode(const std::string& node, const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  const absl::Status error = rpc::FromGrpcStatus(status);
+  return absl::Status(error.code(),
+                      absl::StrCat("node ", node, ": ", std::string(error.message())));
+}
 
 // Calls `method` of the stub with a deadline.
 template <typename Response, typename Request, typename Method>
@@ -30,11 +38,31 @@ absl::StatusOr<Response> Call(const std::string& node,
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + patience);
   Response response;
-  const grpc::Status status = (stub.get()->*method)(&context, request, &response);
-  if (status.ok()) return response;
-  const absl::Status error = rpc::FromGrpcStatus(status);
-  return absl::Status(error.code(),
-                      absl::StrCat("node ", node, ": ", std::string(error.message())));
+  RETURN_IF_ERROR(OfNode(node, (stub.get()->*method)(&context, request, &response)));
+  return response;
+}
+
+// Reads all parts of a list, or its error.
+template <typename Request, typename Method>
+absl::StatusOr<v1::ListBlocksResponse> List(const std::string& node,
+                                            const std::shared_ptr<grpc::Channel>& channel,
+                                            Method method, const Request& request) {
+  const std::unique_ptr<v1::BlockStore::Stub> stub = v1::BlockStore::NewStub(channel);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kListing);
+  const auto reader = (stub.get()->*method)(&context, request);
+  v1::ListBlocksResponse all, part;
+  bool too_many = false;
+  while (reader->Read(&part)) {
+    all.set_volume_size_bytes(part.volume_size_bytes());
+    all.mutable_ranges()->MergeFrom(part.ranges());
+    too_many = static_cast<std::uint64_t>(all.ranges_size()) > request.count_max();
+    if (too_many) context.TryCancel();
+  }
+  const grpc::Status ended = reader->Finish();
+  if (too_many) return absl::InternalError(absl::StrCat("node ", node, " lists more than asked"));
+  RETURN_IF_ERROR(OfNode(node, ended));
+  return all;
 }
 
 }  // namespace
@@ -157,6 +185,16 @@ absl::Status BlockStore::DeleteSnapshot(const std::string& volume, const std::st
   return Call<v1::DeleteSnapshotResponse>(node_, channel_, &v1::BlockStore::Stub::DeleteSnapshot,
                                           request, kChange)
       .status();
+}
+
+absl::StatusOr<v1::ListBlocksResponse> BlockStore::ListAllocated(
+    const v1::ListAllocatedRequest& request) const {
+  return List(node_, channel_, &v1::BlockStore::Stub::ListAllocated, request);
+}
+
+absl::StatusOr<v1::ListBlocksResponse> BlockStore::ListChanged(
+    const v1::ListChangedRequest& request) const {
+  return List(node_, channel_, &v1::BlockStore::Stub::ListChanged, request);
 }
 
 absl::Status BlockStore::AddReplica(const v1::AddReplicaRequest& request) const {

@@ -56,6 +56,10 @@ class BlockStore {
   absl::Status ReleaseWrites(const std::string& volume, const std::string& hold_id) const;
   absl::StatusOr<std::vector<v1::Snapshot>> ListSnapshots(const std::string& volume) const;
   absl::Status DeleteSnapshot(const std::string& volume, const std::string& name) const;
+  // All parts as one answer; count_max bounds it, also when the block store does not.
+  absl::StatusOr<v1::ListBlocksResponse> ListAllocated(
+      const v1::ListAllocatedRequest& request) const;
+  absl::StatusOr<v1::ListBlocksResponse> ListChanged(const v1::ListChangedRequest& request) const;
   absl::Status AddReplica(const v1::AddReplicaRequest& request) const;
   absl::Status RemoveReplica(const v1::RemoveReplicaRequest& request) const;
   absl::Status SetMinInSync(const std::string& volume, std::uint32_t copies) const;

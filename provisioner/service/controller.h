@@ -47,6 +47,8 @@ class Controller {
   absl::Status DeleteSnapshot(const api::DeleteSnapshotRequest& request);
   absl::StatusOr<api::ListSnapshotsResponse> ListSnapshots(
       const api::ListSnapshotsRequest& request);
+  absl::StatusOr<api::ListSnapshotBlocksResponse> ListSnapshotBlocks(
+      const api::ListSnapshotBlocksRequest& request);
 
   absl::StatusOr<api::GroupSnapshot> CreateGroupSnapshot(
       const api::CreateGroupSnapshotRequest& request);
@@ -79,6 +81,23 @@ class Controller {
 
   // --- adopt.cc ---
   void AdoptSnapshots(const rec::VolumeRecord& volume, bool dry_run, api::AdoptResponse* response);
+
+  // --- block_lists.cc ---
+  struct BlockListing;
+  // UNAVAILABLE: it is not cut yet, or others of its group are not.
+  absl::StatusOr<rec::SnapshotRecord> FindReadySnapshot(std::string_view id);
+  absl::StatusOr<BlockListing> FindListing(const api::ListSnapshotBlocksRequest& request);
+  // The nodes to ask for a segment, the likeliest first.
+  std::vector<std::string> NodesToAsk(const VolumeRow& volume, int segment);
+  absl::StatusOr<v1::ListBlocksResponse> AskForBlocks(const std::string& node,
+                                                      const BlockListing& listing,
+                                                      std::uint32_t segment,
+                                                      std::uint64_t from_offset,
+                                                      std::uint32_t count_max);
+  // Adds what lies in the segment of response->next_offset, which goes on to the first block that
+  // is not looked at.
+  absl::Status ListSegment(const BlockListing& listing, std::uint32_t count_max,
+                           api::ListSnapshotBlocksResponse* response);
 
   // --- groups.cc ---
   absl::StatusOr<GroupRow> FindGroup(std::string_view id);

@@ -53,6 +53,7 @@ class ProvisionerService final : public api::Provisioner::Service {
   KEEL_OBJECT(CreateSnapshot, snapshot)
   KEEL_EMPTY(DeleteSnapshot)
   KEEL_RESPONSE(ListSnapshots)
+  KEEL_RESPONSE(ListSnapshotBlocks)
   KEEL_OBJECT(CreateGroupSnapshot, group)
   KEEL_OBJECT(GetGroupSnapshot, group)
   KEEL_EMPTY(DeleteGroupSnapshot)

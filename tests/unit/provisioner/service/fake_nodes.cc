@@ -14,6 +14,7 @@ struct FakeNodes::State {
   std::string name;
   std::uint64_t capacity_bytes = 0;
   bool down = false;
+  bool lacking = false;
   std::string pool_error;
   std::map<std::string, Replica> replicas;  // by id
   std::map<std::string, Engine> engines;    // by volume name
@@ -290,17 +291,22 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     snapshot.set_id(absl::StrCat("id-", request->name()));
     snapshot.set_created_unix_ns(77);
     snapshot.set_complete(true);
+    std::vector<Replica*> cut;
     for (const auto& [index, members] : all_->configurations_[found->second.target.volume_id()]) {
+      std::uint64_t size_bytes = 0;
       for (const v1::Member& member : members) {
         Replica* const replica = all_->FindReplica(member.replica_id(), true);
         if (replica == nullptr) continue;
         if (replica->snapshots.count(request->name()) > 0) {
           return Error(absl::AlreadyExistsError("there is one of that name"));
         }
-        if (index == 0) snapshot.set_size_bytes(replica->size_bytes);
-        replica->snapshots[request->name()] = snapshot;
+        size_bytes = replica->size_bytes;
+        cut.push_back(replica);
       }
+      snapshot.set_size_bytes(snapshot.size_bytes() + size_bytes);
     }
+    for (Replica* const replica : cut) replica->snapshots[request->name()] = snapshot;
+    all_->blocks_.NoteCut(request->name());
     *response->mutable_snapshot() = snapshot;
     return grpc::Status::OK;
   }
@@ -317,6 +323,16 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
       break;
     }
     return grpc::Status::OK;
+  }
+
+  grpc::Status ListAllocated(ServerContext*, const v1::ListAllocatedRequest* request,
+                             FakeBlocks::Writer* writer) override {
+    return ListBlocks("ListAllocated", *request, "", request->snapshot_id(), writer);
+  }
+  grpc::Status ListChanged(ServerContext*, const v1::ListChangedRequest* request,
+                           FakeBlocks::Writer* writer) override {
+    return ListBlocks("ListChanged", *request, request->base_snapshot_id(),
+                      request->target_snapshot_id(), writer);
   }
 
   grpc::Status DeleteSnapshot(ServerContext*, const v1::DeleteSnapshotRequest* request,
@@ -459,6 +475,25 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     return grpc::Status::OK;
   }
 
+  template <typename Request>
+  grpc::Status ListBlocks(const std::string& method, const Request& request,
+                          const std::string& base_id, const std::string& id,
+                          FakeBlocks::Writer* writer) {
+    std::lock_guard lock(all_->mutex_);
+    if (grpc::Status entered = all_->Enter(method, self_->name); !entered.ok()) return entered;
+    for (const auto& [replica_id, replica] : self_->replicas) {
+      const v1::CreateReplicaRequest& made = replica.made;
+      if (made.volume() != request.volume() || made.witness() || self_->lacking ||
+          !request.has_segment() || made.segment() != request.segment()) {
+        continue;
+      }
+      return all_->blocks_.List(
+          {made.segment(), base_id, id, request.from_offset(), request.count_max()},
+          replica.snapshots, writer);
+    }
+    return Error(absl::FailedPreconditionError("no copy that has everything"));
+  }
+
   FakeNodes* all_;
   State* self_;
 };
@@ -488,6 +523,20 @@ void FakeNodes::SetDown(const std::string& name, bool down) {
 void FakeNodes::SetPoolError(const std::string& name, const std::string& error) {
   std::lock_guard lock(mutex_);
   nodes_.at(name)->pool_error = error;
+}
+
+void FakeNodes::SetLacking(const std::string& name, bool lacking) {
+  std::lock_guard lock(mutex_);
+  nodes_.at(name)->lacking = lacking;
+}
+
+void FakeNodes::MakeStale(const std::string& name, const std::string& volume,
+                          const std::string& snapshot) {
+  std::lock_guard lock(mutex_);
+  for (auto& [id, replica] : nodes_.at(name)->replicas) {
+    if (replica.made.volume() != volume) continue;
+    replica.snapshots.at(snapshot).set_id("id-of-an-earlier-cut");
+  }
 }
 
 void FakeNodes::FailNext(const std::string& method, absl::Status status, int times) {

@@ -19,6 +19,7 @@
 
 #include "proto/keelson/v1/blockstore.grpc.pb.h"
 #include "provisioner/reconcile/block_stores.h"
+#include "tests/unit/provisioner/service/fake_blocks.h"
 
 namespace keelson::provisioner {
 
@@ -56,6 +57,12 @@ class FakeNodes {
   void SetPoolError(const std::string& name, const std::string& error);
   // New copies stay Syncing until this is called with true.
   void SetFilling(bool fills) { fills_ = fills; }
+  // What copies list of snapshots; for tests, while no call runs.
+  FakeBlocks& blocks() { return blocks_; }
+  // Its copies do not have everything, and list nothing.
+  void SetLacking(const std::string& name, bool lacking);
+  // What its copies of the volume have of the snapshot is an earlier cut of the same name.
+  void MakeStale(const std::string& name, const std::string& volume, const std::string& snapshot);
   // The next calls of `method` fail with this, so many times.
   void FailNext(const std::string& method, absl::Status status, int times = 1);
 
@@ -93,6 +100,7 @@ class FakeNodes {
   std::map<std::string, std::unique_ptr<State>> nodes_;
   std::map<std::string, std::pair<absl::Status, int>> failures_;
   std::vector<std::string> calls_;
+  FakeBlocks blocks_;
   // What the replicas' configurations say: members by volume uuid and segment.
   std::map<std::string, std::map<int, std::vector<v1::Member>>> configurations_;
   bool fills_ = true;
