@@ -158,18 +158,23 @@ absl::StatusOr<rec::VolumeRecord> RecordOf(const std::string& id, const Found& v
 void Controller::AdoptSnapshots(const rec::VolumeRecord& volume, bool dry_run,
                                 api::AdoptResponse* response) {
   std::map<std::string, v1::Snapshot> snapshots;
+  std::map<std::string, std::map<std::uint32_t, std::uint64_t>> sizes;  // of each, by segment
+  bool all_answer = true;
   for (const rec::SegmentRecord& segment : volume.segments()) {
     for (const rec::ReplicaRecord& replica : segment.replicas()) {
       const absl::StatusOr<BlockStore> store = reconciler_->environment().StoreOf(replica.node());
-      if (!store.ok()) continue;
       v1::ListReplicasRequest request;
       request.set_snapshots_of(volume.id());
-      const absl::StatusOr<v1::ListReplicasResponse> replicas = store->ListReplicas(request);
+      const absl::StatusOr<v1::ListReplicasResponse> replicas =
+          store.ok() ? store->ListReplicas(request)
+                     : absl::StatusOr<v1::ListReplicasResponse>(store.status());
+      all_answer = all_answer && replicas.ok();
       if (!replicas.ok()) continue;
       for (const v1::Replica& one : replicas->replicas()) {
         if (one.volume() != volume.id()) continue;
         for (const v1::Snapshot& snapshot : one.configuration().snapshots()) {
           if (snapshot.complete()) snapshots[snapshot.name()] = snapshot;
+          sizes[snapshot.name()][one.segment()] = snapshot.size_bytes();
         }
       }
     }
@@ -182,8 +187,12 @@ void Controller::AdoptSnapshots(const rec::VolumeRecord& volume, bool dry_run,
     record.set_volume_id(volume.id());
     record.set_state(rec::SnapshotRecord::READY);
     record.set_block_store_id(snapshot.id());
-    record.set_size_bytes(volume.segments_size() == 1 ? snapshot.size_bytes()
-                                                      : volume.size_bytes());
+    // Those of segments that were added later do not have it. Rather too large than too small for
+    // what is restored from it.
+    for (const auto& [segment, size_bytes] : sizes[id]) {
+      record.set_size_bytes(record.size_bytes() + size_bytes);
+    }
+    if (!all_answer) record.set_size_bytes(volume.size_bytes());
     record.set_created_unix_ns(snapshot.created_unix_ns());
     const absl::Status created =
         dry_run ? absl::OkStatus() : reconciler_->records().snapshots().Create(key, record);
