@@ -55,7 +55,7 @@ struct Driver::Parts {
   std::unique_ptr<Identity> identity;
   std::unique_ptr<Controller> controller;
   std::unique_ptr<GroupController> group_controller;
-  SnapshotMetadata snapshot_metadata;
+  std::unique_ptr<SnapshotMetadata> snapshot_metadata;
   std::unique_ptr<Node> node;
   std::unique_ptr<rpc::Server> server;
   std::unique_ptr<Registration> registration;
@@ -74,7 +74,10 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Start(const Options& options) {
     parts->controller =
         std::make_unique<Controller>(parts->provisioner.get(), options.enable_alpha);
     parts->group_controller = std::make_unique<GroupController>(parts->provisioner.get());
-    services = {parts->controller.get(), parts->group_controller.get(), &parts->snapshot_metadata};
+    parts->snapshot_metadata =
+        std::make_unique<SnapshotMetadata>(parts->provisioner.get(), options.enable_alpha);
+    services = {parts->controller.get(), parts->group_controller.get(),
+                parts->snapshot_metadata.get()};
   }
   if (options.HasNode()) {
     ASSIGN_OR_RETURN(const auto block_store, OpenBackend(options.block_store));
@@ -91,8 +94,8 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Start(const Options& options) {
     services.push_back(parts->node.get());
   }
   Parts* const raw = parts.get();
-  parts->identity =
-      std::make_unique<Identity>(options.driver_name, KEELSON_VERSION, [raw]() -> absl::Status {
+  parts->identity = std::make_unique<Identity>(
+      options.driver_name, KEELSON_VERSION, options.enable_alpha, [raw]() -> absl::Status {
         if (raw->controller != nullptr) RETURN_IF_ERROR(ProbeProvisioner(*raw->provisioner));
         if (raw->node != nullptr) RETURN_IF_ERROR(ProbeBlockStore(*raw->block_store));
         return absl::OkStatus();

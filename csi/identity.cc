@@ -8,10 +8,11 @@
 
 namespace keelson::csi {
 
-Identity::Identity(std::string driver_name, std::string version,
+Identity::Identity(std::string driver_name, std::string version, bool enable_alpha,
                    std::function<absl::Status()> probe)
     : driver_name_(std::move(driver_name)),
       version_(std::move(version)),
+      enable_alpha_(enable_alpha),
       probe_(std::move(probe)) {}
 
 grpc::Status Identity::GetPluginInfo(grpc::ServerContext* context,
@@ -27,10 +28,12 @@ grpc::Status Identity::GetPluginInfo(grpc::ServerContext* context,
 grpc::Status Identity::GetPluginCapabilities(grpc::ServerContext* context,
                                              const pb::GetPluginCapabilitiesRequest* request,
                                              pb::GetPluginCapabilitiesResponse* response) {
+  using PluginService = pb::PluginCapability::Service;
   return Call(*context, "GetPluginCapabilities", *request, [&] {
-    for (const auto type : {pb::PluginCapability::Service::CONTROLLER_SERVICE,
-                            pb::PluginCapability::Service::VOLUME_ACCESSIBILITY_CONSTRAINTS,
-                            pb::PluginCapability::Service::GROUP_CONTROLLER_SERVICE}) {
+    for (const PluginService::Type type :
+         {PluginService::CONTROLLER_SERVICE, PluginService::VOLUME_ACCESSIBILITY_CONSTRAINTS,
+          PluginService::GROUP_CONTROLLER_SERVICE, PluginService::SNAPSHOT_METADATA_SERVICE}) {
+      if (type == PluginService::SNAPSHOT_METADATA_SERVICE && !enable_alpha_) continue;
       response->add_capabilities()->mutable_service()->set_type(type);
     }
     response->add_capabilities()->mutable_volume_expansion()->set_type(

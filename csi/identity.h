@@ -14,9 +14,10 @@ namespace keelson::csi {
 
 class Identity final : public pb::Identity::Service {
  public:
-  // `probe` asks the programs behind the driver whether they are there, briefly; called on gRPC's
-  // threads.
-  Identity(std::string driver_name, std::string version, std::function<absl::Status()> probe);
+  // Without `enable_alpha`, SnapshotMetadata is not advertised. `probe` asks the programs behind
+  // the driver whether they are there, briefly; called on gRPC's threads.
+  Identity(std::string driver_name, std::string version, bool enable_alpha,
+           std::function<absl::Status()> probe);
 
   grpc::Status GetPluginInfo(grpc::ServerContext* context, const pb::GetPluginInfoRequest* request,
                              pb::GetPluginInfoResponse* response) override;
@@ -31,6 +32,7 @@ class Identity final : public pb::Identity::Service {
  private:
   const std::string driver_name_;
   const std::string version_;
+  const bool enable_alpha_;
   const std::function<absl::Status()> probe_;
 };
 

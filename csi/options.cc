@@ -120,7 +120,8 @@ void Describe(Raw* raw, Options* options, CLI::App* app) {
                   "staging and target paths must be below it: the kubelet's directory");
   app->add_option("--driver-name", options->driver_name, "name of the driver");
   app->add_flag("--enable-alpha", options->enable_alpha,
-                "also what the specification calls alpha: GET_VOLUME, GET_SNAPSHOT, health");
+                "also what the specification calls alpha: GET_VOLUME, GET_SNAPSHOT, "
+                "health, SNAPSHOT_METADATA_SERVICE");
   app->add_flag("--debug", options->debug, "log every request, without its secrets");
 }
 

@@ -13,7 +13,7 @@ CsiTest::CsiTest(bool enable_alpha) {
   provisioner_ = control::Provisioner::NewStub(channel);
   block_store_ = store::BlockStore::NewStub(channel);
 
-  identity_ = std::make_unique<Identity>("csi.keelson.io", "1", [this] {
+  identity_ = std::make_unique<Identity>("csi.keelson.io", "1", enable_alpha, [this] {
     store::GetNodeResponse response;
     grpc::ClientContext context;
     const grpc::Status status = block_store_->GetNode(&context, store::GetNodeRequest(), &response);
@@ -21,6 +21,7 @@ CsiTest::CsiTest(bool enable_alpha) {
   });
   controller_ = std::make_unique<Controller>(provisioner_.get(), enable_alpha);
   group_controller_ = std::make_unique<GroupController>(provisioner_.get());
+  snapshot_metadata_ = std::make_unique<SnapshotMetadata>(provisioner_.get(), enable_alpha);
   NodeOptions options;
   options.name = "node-a";
   options.topology = {{"topology.keelson.io/node", "node-a"}, {"topology.keelson.io/zone", "z"}};
@@ -32,7 +33,7 @@ CsiTest::CsiTest(bool enable_alpha) {
   driver.RegisterService(identity_.get());
   driver.RegisterService(controller_.get());
   driver.RegisterService(group_controller_.get());
-  driver.RegisterService(&snapshot_metadata_);
+  driver.RegisterService(snapshot_metadata_.get());
   driver.RegisterService(node_.get());
   driver_ = driver.BuildAndStart();
   const auto client = driver_->InProcessChannel(grpc::ChannelArguments());

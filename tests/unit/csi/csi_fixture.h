@@ -68,7 +68,7 @@ class CsiTest : public ::testing::Test {
   std::unique_ptr<Identity> identity_;
   std::unique_ptr<Controller> controller_;
   std::unique_ptr<GroupController> group_controller_;
-  SnapshotMetadata snapshot_metadata_;
+  std::unique_ptr<SnapshotMetadata> snapshot_metadata_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<grpc::Server> driver_;
 

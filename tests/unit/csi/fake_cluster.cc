@@ -19,6 +19,8 @@ using control::PublishVolumeResponse;
 
 constexpr std::uint64_t kDefaultBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kLargestBytes = std::uint64_t{1} << 40;
+constexpr std::uint64_t kBlockBytes = 4096;
+constexpr int kPageRanges = 3;
 constexpr std::int64_t kCutAtNs = 1'700'000'000'000'000'000;
 
 bool Knows(const std::string& key, std::initializer_list<const char*> keys) {
@@ -72,6 +74,12 @@ void FakeCluster::Refuse(const std::string& method, absl::Status status) {
   refusals_[method] = std::move(status);
 }
 
+void FakeCluster::RefuseAfter(const std::string& method, std::size_t calls, absl::Status status) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  spare_[method] = calls;
+  refusals_[method] = std::move(status);
+}
+
 void FakeCluster::Change(const std::string& volume_id,
                          const std::function<void(control::Volume*)>& edit) {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -89,6 +97,17 @@ std::string FakeCluster::Last(const std::string& method) {
   return last_[method];
 }
 
+void FakeCluster::SetBlocks(const std::string& base_id, const std::string& snapshot_id,
+                            std::vector<control::BlockRange> ranges) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  blocks_[{base_id, snapshot_id}] = std::move(ranges);
+}
+
+std::size_t FakeCluster::CountOf(const std::string& method) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return counts_[method];
+}
+
 std::size_t FakeCluster::volume_count() {
   const std::lock_guard<std::mutex> lock(mutex_);
   return volumes_.size();
@@ -97,8 +116,13 @@ std::size_t FakeCluster::volume_count() {
 absl::Status FakeCluster::Begin(const std::string& method,
                                 const google::protobuf::Message& request) {
   last_[method] = request.ShortDebugString();
+  ++counts_[method];
   const auto found = refusals_.find(method);
   if (found == refusals_.end()) return absl::OkStatus();
+  if (spare_[method] > 0) {
+    --spare_[method];
+    return absl::OkStatus();
+  }
   const absl::Status status = found->second;
   refusals_.erase(found);
   return status;
@@ -349,6 +373,37 @@ FAKE_METHOD(ListSnapshots, {
       [&](const control::Snapshot& snapshot) { *response->add_snapshots() = snapshot; },
       response->mutable_next_token());
 })
+
+FAKE_METHOD(ListSnapshotBlocks, { return ListBlocks(*request, response); })
+
+absl::Status FakeCluster::ListBlocks(const control::ListSnapshotBlocksRequest& request,
+                                     control::ListSnapshotBlocksResponse* response) {
+  const auto found = snapshots_.find(request.snapshot_id());
+  if (found == snapshots_.end()) return absl::NotFoundError("there is no such snapshot");
+  const std::uint64_t size_bytes = found->second.size_bytes();
+  if (!request.base_snapshot_id().empty()) {
+    const auto base = snapshots_.find(request.base_snapshot_id());
+    if (base == snapshots_.end()) return absl::NotFoundError("there is no such base");
+    if (base->second.source_volume_id() != found->second.source_volume_id()) {
+      return absl::InvalidArgumentError("they are of two volumes");
+    }
+  }
+  if (request.from_offset() > size_bytes) return absl::OutOfRangeError("beyond the end");
+  response->set_volume_size_bytes(size_bytes);
+  const std::uint64_t from = request.from_offset() / kBlockBytes * kBlockBytes;
+  for (const control::BlockRange& range :
+       blocks_[{request.base_snapshot_id(), request.snapshot_id()}]) {
+    const std::uint64_t end = range.offset() + range.size_bytes();
+    if (end <= from) continue;
+    control::BlockRange* const listed = response->add_ranges();
+    listed->set_offset(std::max(range.offset(), from));
+    listed->set_size_bytes(end - listed->offset());
+    response->set_next_offset(end);
+    if (response->ranges_size() == kPageRanges) return absl::OkStatus();
+  }
+  response->set_next_offset(size_bytes);
+  return absl::OkStatus();
+}
 
 FAKE_METHOD(CreateGroupSnapshot, {
   for (const auto& [id, group] : groups_) {

@@ -9,6 +9,8 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -51,10 +53,18 @@ class FakeCluster final : public control::Provisioner::Service {
 
   // What the next call of the method answers, once.
   void Refuse(const std::string& method, absl::Status status);
+  // What it answers once, after so many calls.
+  void RefuseAfter(const std::string& method, std::size_t calls, absl::Status status);
   // Edits a volume behind the driver's back.
   void Change(const std::string& volume_id, const std::function<void(control::Volume*)>& edit);
   void ChangeStatus(const std::string& volume_id,
                     std::function<void(store::GetVolumeStatusResponse*)> edit);
+  // What a snapshot lists, or lists as changed since `base` when that is not empty; nothing
+  // otherwise. Pages have three ranges.
+  void SetBlocks(const std::string& base_id, const std::string& snapshot_id,
+                 std::vector<control::BlockRange> ranges);
+  // How often a method was called.
+  std::size_t CountOf(const std::string& method);
   // The last request of that method, as text.
   std::string Last(const std::string& method);
   // How many volumes, and snapshots, there are.
@@ -77,6 +87,7 @@ class FakeCluster final : public control::Provisioner::Service {
   FAKE_RPC(CreateSnapshot)
   FAKE_RPC(DeleteSnapshot)
   FAKE_RPC(ListSnapshots)
+  FAKE_RPC(ListSnapshotBlocks)
   FAKE_RPC(CreateGroupSnapshot)
   FAKE_RPC(GetGroupSnapshot)
   FAKE_RPC(DeleteGroupSnapshot)
@@ -100,6 +111,8 @@ class FakeCluster final : public control::Provisioner::Service {
                        control::PublishVolumeResponse* response);
   absl::Status Cut(const std::string& name, const std::string& source, const std::string& group,
                    control::Snapshot* snapshot);
+  absl::Status ListBlocks(const control::ListSnapshotBlocksRequest& request,
+                          control::ListSnapshotBlocksResponse* response);
   absl::StatusOr<std::uint64_t> SizeFor(const control::CreateVolumeRequest& request);
   absl::StatusOr<Volume*> Find(const std::string& volume_id);
   absl::Status Detach(Volume* volume, const std::string& node);
@@ -112,7 +125,10 @@ class FakeCluster final : public control::Provisioner::Service {
   std::map<std::string, control::GroupSnapshot> groups_;
   std::map<std::string, control::Node> nodes_;
   std::map<std::string, absl::Status> refusals_;
+  std::map<std::string, std::size_t> spare_;  // calls before the refusal
   std::map<std::string, std::string> last_;
+  std::map<std::string, std::size_t> counts_;  // of calls
+  std::map<std::pair<std::string, std::string>, std::vector<control::BlockRange>> blocks_;
 };
 
 }  // namespace keelson::csi
