@@ -2,6 +2,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/support/sync_stream.h>
 #include <yaml-cpp/yaml.h>
 
 #include <CLI/CLI.hpp>
@@ -169,6 +170,37 @@ absl::Status Delete(const CsiArguments& arguments, std::ostream*) {
   return Call(stub.get(), &csi::v1::Controller::Stub::DeleteVolume, request).status();
 }
 
+// A line "OFFSET BYTES" for each range.
+template <typename Response>
+absl::Status PrintRanges(grpc::ClientReaderInterface<Response>* reader, std::ostream* out) {
+  Response message;
+  while (reader->Read(&message)) {
+    for (const csi::v1::BlockMetadata& range : message.block_metadata()) {
+      *out << range.byte_offset() << " " << range.size_bytes() << "\n";
+    }
+  }
+  return rpc::FromGrpcStatus(reader->Finish());
+}
+
+absl::Status ListBlocks(const CsiArguments& arguments, std::ostream* out) {
+  ASSIGN_OR_RETURN(const auto channel, Dial(arguments.controller));
+  const auto stub = csi::v1::SnapshotMetadata::NewStub(channel);
+  grpc::ClientContext context;  // without a deadline: there may be many
+  if (arguments.since.empty()) {
+    csi::v1::GetMetadataAllocatedRequest request;
+    request.set_snapshot_id(arguments.snapshot);
+    request.set_starting_offset(arguments.starting_offset);
+    request.set_max_results(arguments.max_results);
+    return PrintRanges(stub->GetMetadataAllocated(&context, request).get(), out);
+  }
+  csi::v1::GetMetadataDeltaRequest request;
+  request.set_base_snapshot_id(arguments.since);
+  request.set_target_snapshot_id(arguments.snapshot);
+  request.set_starting_offset(arguments.starting_offset);
+  request.set_max_results(arguments.max_results);
+  return PrintRanges(stub->GetMetadataDelta(&context, request).get(), out);
+}
+
 }  // namespace
 
 void AddCsiCommands(CLI::App* app, CsiArguments* arguments, std::ostream* const* out,
@@ -210,6 +242,13 @@ void AddCsiCommands(CLI::App* app, CsiArguments* arguments, std::ostream* const*
   publish->add_flag("--read-only", arguments->read_only, "Refuse writes");
   with_paths(add("unpublish", "Unmount it, and detach it from the node", Unpublish));
   add("delete", "Delete it", Delete)->add_option("VOLUME", arguments->volume, "Its id")->required();
+  CLI::App* const blocks =
+      add("snapshot-blocks", "Where a snapshot has data, or what changed since an older one",
+          ListBlocks);
+  blocks->add_option("SNAPSHOT", arguments->snapshot, "Its id")->required();
+  blocks->add_option("--since", arguments->since, "The id of an older one of the same volume");
+  blocks->add_option("--starting-offset", arguments->starting_offset, "Leave out what is before");
+  blocks->add_option("--max-results", arguments->max_results, "Ranges in a message");
 }
 
 }  // namespace keelson::ctl

@@ -1,7 +1,8 @@
 #pragma once
 // `keelctl csi ...`: a volume through a CSI driver's sockets, as Kubernetes would have it: made by
-// a StorageClass, attached, mounted, and back. For trying a driver out, and for finding out what it
-// says. Blocking; prints to `out` and returns the driver's error, or OK.
+// a StorageClass, attached, mounted, and back; and which blocks a snapshot has, as a backup program
+// would ask. For trying a driver out, and for finding out what it says. Blocking; prints to `out`
+// and returns the driver's error, or OK.
 
 #include <cstdint>
 #include <ostream>
@@ -26,6 +27,10 @@ struct CsiArguments {
   std::string node;
   std::string staging;
   std::string target;
+  std::string snapshot;  // its id
+  std::string since;     // that of an older one; empty: all blocks
+  std::int64_t starting_offset = 0;
+  std::int32_t max_results = 0;
   bool block = false;
   int access = kAccessDefault;  // csi::v1::VolumeCapability::AccessMode::Mode
   bool read_only = false;

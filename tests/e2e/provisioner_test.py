@@ -196,6 +196,97 @@ def finds_its_records_again(cluster, plane):
     wait_until(lambda: replicas(cluster) == 0, "all replicas to be gone")
 
 
+def start_driver(plane):
+    """The CSI driver as a controller, with what is alpha; its endpoint."""
+    endpoint = f"unix://{plane.workspace / 'csi.sock'}"
+    log = plane.workspace / "csi.log"
+    harness.start(
+        plane.workspace,
+        plane.cluster.binaries / "keelson-csi",
+        f"--endpoint={endpoint}",
+        "--mode=controller",
+        f"--provisioner={plane.address}",
+        "--enable-alpha",
+        log=log,
+    )
+    wait_until(lambda: "event=listening" in log.read_text(), "the driver to listen")
+    return endpoint
+
+
+def tells_what_changed(cluster, plane):
+    """Exactly the blocks of a snapshot, or changed between two, through CSI: of several segments,
+    page by page, and without the node that would be asked first."""
+    endpoint = start_driver(plane)
+    plane.ctl("create", "tracked", "--size", "600m", "-p", "replicas=2", *NBD)
+    segments = {place.get("segment", 0) for place in plane.volume("tracked")["replicas"]}
+    expect(len(segments) > 1, f"it has the segments {segments}")
+    plane.ctl("publish", "tracked", "--on", "a")
+    with NbdClient(cluster["a"].nbd_socket, plane.volume("tracked")["id"]) as client:
+        client.write(0, bytes([1]) * 2 * BLOCK)
+        client.write(300 * MIB, bytes([2]) * BLOCK)
+        plane.ctl("snapshot", "tracked", "old")
+        client.write(BLOCK, bytes([3]) * BLOCK)
+        client.trim(300 * MIB, BLOCK)
+        client.write(256 * MIB - BLOCK, bytes([4]) * 2 * BLOCK)  # of two segments
+        client.write(599 * MIB, bytes([5]) * BLOCK)
+        plane.ctl("snapshot", "tracked", "new")
+        client.write(2 * MIB, bytes([6]) * BLOCK)
+    plane.ctl("unpublish", "tracked")
+    ids = {one["name"]: one["id"] for one in plane.ctl_json("snapshots")["snapshots"]}
+
+    def ask(name, *options, since=None, check=True):
+        since = ("--since", ids.get(since, since)) if since else ()
+        command = ("csi", "--endpoint", endpoint, "snapshot-blocks", ids.get(name, name))
+        return harness.run(cluster.binaries / "keelctl", *command, *since, *options, check=check)
+
+    def blocks(*arguments, **options):
+        merged = []
+        for line in ask(*arguments, **options).stdout.splitlines():
+            offset, size = map(int, line.split())
+            if merged and sum(merged[-1]) == offset:
+                merged[-1] = (merged[-1][0], merged[-1][1] + size)
+            else:
+                merged.append((offset, size))
+        return merged
+
+    def refused(word, *arguments, **options):
+        done = ask(*arguments, **options, check=False)
+        expect(done.returncode != 0 and word in done.stderr, f"no '{word}' in: {done.stderr}")
+
+    old = [(0, 2 * BLOCK), (300 * MIB, BLOCK)]
+    border, end = (256 * MIB - BLOCK, 2 * BLOCK), (599 * MIB, BLOCK)
+    changed = [(BLOCK, BLOCK), border, (300 * MIB, BLOCK), end]
+
+    def expect_all():
+        expect(blocks("old") == old, f"{blocks('old')}")
+        expect(blocks("new") == [(0, 2 * BLOCK), border, end], f"{blocks('new')}")
+        expect(blocks("new", since="old") == changed, f"{blocks('new', since='old')}")
+
+    expect_all()
+    rest = blocks("new", "--starting-offset", 300 * MIB, "--max-results", 1, since="old")
+    expect(rest == changed[2:], f"from an offset on: {rest}")
+    plane.ctl("create", "restored", "--from", "old", *NBD)
+    expect(int(plane.volume("restored")["capacity_bytes"]) == 600 * MIB, "it lacks segments")
+    plane.ctl("publish", "restored", "--on", "b")
+    with NbdClient(cluster["b"].nbd_socket, plane.volume("restored")["id"]) as client:
+        expect(client.read(300 * MIB, BLOCK) == bytes([2]) * BLOCK, "it has not what was written")
+    plane.ctl("unpublish", "restored")
+    plane.ctl("delete", "restored")
+    refused("not older", "old", since="new")
+    refused("has 629145600 bytes", "new", "--starting-offset", 600 * MIB + 1, since="old")
+    refused("no snapshot", "kss-00000000000000000000-0-00000000")
+    away = plane.copies("tracked")[0]
+    cluster[away].kill()
+    expect_all()
+    cluster[away].start()
+    wait_until(lambda: plane.nodes()[away]["state"] == "ready", "the node to be ready")
+    plane.ctl("delete", "tracked")
+    expect_all()
+    for name in ("old", "new"):
+        plane.ctl("snapshot-delete", ids[name])
+    wait_until(lambda: replicas(cluster) == 0, "all replicas to be gone")
+
+
 def says_what_cannot_be(cluster, plane):
     """Bad wishes are refused in words."""
     del cluster
@@ -214,6 +305,7 @@ CHECKS = (
     replaces_a_lost_copy,
     drains_a_node,
     finds_its_records_again,
+    tells_what_changed,
     says_what_cannot_be,
 )
 
