@@ -5,24 +5,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/status_map.h"
+#include "tests/unit/provisioner/service/fake_node_state.h"
 
 namespace keelson::provisioner {
 
 using grpc::ServerContext;
-
-struct FakeNodes::State {
-  std::string name;
-  std::uint64_t capacity_bytes = 0;
-  bool down = false;
-  bool lacking = false;
-  std::string pool_error;
-  std::map<std::string, Replica> replicas;  // by id
-  std::map<std::string, Engine> engines;    // by volume name
-  std::map<std::string, Shown> shown;       // by volume name
-  std::set<std::string> in_use;             // volumes
-  std::unique_ptr<Node> service;
-  std::unique_ptr<grpc::Server> server;
-};
 
 class FakeNodes::Node final : public v1::BlockStore::Service {
  public:
@@ -515,35 +502,6 @@ void FakeNodes::Add(const std::string& name, std::uint64_t capacity_bytes) {
   nodes_[name] = std::move(state);
 }
 
-void FakeNodes::SetDown(const std::string& name, bool down) {
-  std::lock_guard lock(mutex_);
-  nodes_.at(name)->down = down;
-}
-
-void FakeNodes::SetPoolError(const std::string& name, const std::string& error) {
-  std::lock_guard lock(mutex_);
-  nodes_.at(name)->pool_error = error;
-}
-
-void FakeNodes::SetLacking(const std::string& name, bool lacking) {
-  std::lock_guard lock(mutex_);
-  nodes_.at(name)->lacking = lacking;
-}
-
-void FakeNodes::MakeStale(const std::string& name, const std::string& volume,
-                          const std::string& snapshot) {
-  std::lock_guard lock(mutex_);
-  for (auto& [id, replica] : nodes_.at(name)->replicas) {
-    if (replica.made.volume() != volume) continue;
-    replica.snapshots.at(snapshot).set_id("id-of-an-earlier-cut");
-  }
-}
-
-void FakeNodes::FailNext(const std::string& method, absl::Status status, int times) {
-  std::lock_guard lock(mutex_);
-  failures_[method] = {std::move(status), times};
-}
-
 std::string FakeNodes::PoolOf(const std::string& name) { return absl::StrCat("pool-", name); }
 
 Dialer FakeNodes::MakeDialer() {
@@ -575,36 +533,6 @@ FakeNodes::Replica* FakeNodes::FindReplica(const std::string& id, bool reachable
   return nullptr;
 }
 
-std::size_t FakeNodes::ReplicaCount() const {
-  std::lock_guard lock(mutex_);
-  std::size_t count = 0;
-  for (const auto& [name, node] : nodes_) count += node->replicas.size();
-  return count;
-}
-
-std::size_t FakeNodes::ReplicaCount(const std::string& node) const {
-  std::lock_guard lock(mutex_);
-  return nodes_.at(node)->replicas.size();
-}
-
-std::size_t FakeNodes::SnapshotCount() const {
-  std::lock_guard lock(mutex_);
-  std::size_t count = 0;
-  for (const auto& [name, node] : nodes_) {
-    for (const auto& [id, replica] : node->replicas) count += replica.snapshots.size();
-  }
-  return count;
-}
-
-std::vector<std::string> FakeNodes::EnginesOf(const std::string& volume) const {
-  std::lock_guard lock(mutex_);
-  std::vector<std::string> found;
-  for (const auto& [name, node] : nodes_) {
-    if (node->engines.count(volume) > 0) found.push_back(name);
-  }
-  return found;
-}
-
 const FakeNodes::Engine* FakeNodes::EngineFor(const std::string& volume, const Shown& shown) const {
   for (const auto& [name, node] : nodes_) {
     const auto engine = node->engines.find(volume);
@@ -616,85 +544,6 @@ const FakeNodes::Engine* FakeNodes::EngineFor(const std::string& volume, const S
     }
   }
   return nullptr;
-}
-
-std::vector<std::string> FakeNodes::ClientsOf(const std::string& volume) const {
-  std::lock_guard lock(mutex_);
-  std::vector<std::string> found;
-  for (const auto& [name, node] : nodes_) {
-    const auto shown = node->shown.find(volume);
-    if (shown == node->shown.end() || node->down) continue;
-    if (EngineFor(volume, shown->second) != nullptr) found.push_back(name);
-  }
-  return found;
-}
-
-std::vector<std::string> FakeNodes::ShownOn(const std::string& volume) const {
-  std::lock_guard lock(mutex_);
-  std::vector<std::string> found;
-  for (const auto& [name, node] : nodes_) {
-    if (node->shown.count(volume) > 0) found.push_back(name);
-  }
-  return found;
-}
-
-std::uint64_t FakeNodes::ShownBytes(const std::string& volume, const std::string& node) const {
-  std::lock_guard lock(mutex_);
-  const auto shown = nodes_.at(node)->shown.find(volume);
-  return shown == nodes_.at(node)->shown.end() ? 0 : shown->second.size_bytes;
-}
-
-void FakeNodes::SetInUse(const std::string& node, const std::string& volume, bool in_use) {
-  std::lock_guard lock(mutex_);
-  if (in_use) {
-    nodes_.at(node)->in_use.insert(volume);
-  } else {
-    nodes_.at(node)->in_use.erase(volume);
-  }
-}
-
-std::uint64_t FakeNodes::SizeOf(const std::string& volume) const {
-  std::lock_guard lock(mutex_);
-  for (const auto& [name, node] : nodes_) {
-    for (const auto& [id, replica] : node->replicas) {
-      if (replica.made.volume() == volume && replica.made.segment() == 0) {
-        return replica.size_bytes;
-      }
-    }
-  }
-  return 0;
-}
-
-v1::Qos FakeNodes::QosOf(const std::string& volume) const {
-  std::lock_guard lock(mutex_);
-  for (const auto& [name, node] : nodes_) {
-    const auto found = node->engines.find(volume);
-    if (found != node->engines.end()) return found->second.qos;
-  }
-  return {};
-}
-
-std::size_t FakeNodes::HoldCount() const {
-  std::lock_guard lock(mutex_);
-  std::size_t count = 0;
-  for (const auto& [name, node] : nodes_) {
-    for (const auto& [volume, engine] : node->engines) count += engine.hold.empty() ? 0 : 1;
-  }
-  return count;
-}
-
-std::uint32_t FakeNodes::MinInSyncOf(const std::string& volume) const {
-  std::lock_guard lock(mutex_);
-  for (const auto& [name, node] : nodes_) {
-    const auto found = node->engines.find(volume);
-    if (found != node->engines.end()) return found->second.min_in_sync;
-  }
-  return 0;
-}
-
-std::vector<std::string> FakeNodes::calls() const {
-  std::lock_guard lock(mutex_);
-  return calls_;
 }
 
 }  // namespace keelson::provisioner
