@@ -249,6 +249,10 @@ class Daemon:
     def pool_used(self):
         return sum(int(pool["used_bytes"]) for pool in self.ctl_json("pool", "list"))
 
+    def replica_count(self):
+        """In its pools; `volume list` shows only what is attached here, and single copies."""
+        return sum(pool["volume_count"] for pool in self.ctl_json("pool", "list"))
+
     def metrics(self):
         """name{labels} -> value"""
         url = f"http://127.0.0.1:{self.port}/metrics"

@@ -181,7 +181,7 @@ def goes_without_a_trace(databases):
     databases.drivers.ctl("delete", databases.volume)
     for node in databases.cluster.nodes.values():
         block_devices.expect_nothing_left(node.run_dir)
-        wait_until(lambda node=node: not node.ctl_json("volume", "list"), "the copies to be gone")
+        wait_until(lambda node=node: node.replica_count() == 0, "the copies to be gone")
 
 
 CHECKS = {

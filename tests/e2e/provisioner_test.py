@@ -43,7 +43,7 @@ def replicas(cluster):
     count = 0
     for node in cluster.nodes.values():
         if node.process.poll() is None:
-            count += len(node.ctl_json("volume", "list"))
+            count += node.replica_count()
     return count
 
 
@@ -129,7 +129,7 @@ def replaces_a_lost_copy(cluster, plane):
     wait_until(lambda: lost not in plane.copies("healed"), "the copy to be replaced", 90)
     wait_until(lambda: plane.whole("healed"), "the new copy to have everything", 60)
     cluster[lost].start()
-    wait_until(lambda: not cluster[lost].ctl_json("volume", "list"), "the old copy to go", 60)
+    wait_until(lambda: cluster[lost].replica_count() == 0, "the old copy to go", 60)
     expect(get(cluster, plane, "healed", kept, 0) == "kept", "a write is gone")
     plane.ctl("unpublish", "healed")
     plane.ctl("delete", "healed")
