@@ -9,13 +9,13 @@ import jobs
 from harness import GIB, run, start, wait_until
 
 
-def release_binaries(given):
+def release_binaries(given, *more):
     if given:
         return given
     folder = harness.ROOT / "build/release"
     print("== building preset release", flush=True)
     harness.run("cmake", "--preset", "release", "-DKEELSON_TESTS=OFF", cwd=harness.ROOT)
-    harness.run("ninja", "-C", folder, "-j2", "keelson-blockstore", "keelctl", timeout=3600)
+    harness.run("ninja", "-C", folder, "-j2", "keelson-blockstore", "keelctl", *more, timeout=3600)
     return folder / "bin"
 
 
