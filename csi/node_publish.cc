@@ -102,6 +102,12 @@ absl::Status Node::PublishBlock(const pb::NodePublishVolumeRequest& request, con
   if (there.has_value()) return CheckSamePath(*there, served.device.number, true, false);
   ASSIGN_OR_RETURN(const std::vector<Mounted> places, host_.MountsOf(served.device.number));
   RETURN_IF_ERROR(CheckFurtherPath(mode, target, places));
+  for (const Mounted& place : places) {
+    if (place.block) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("volume ", request.volume_id(), " is mounted as a file system at ", place.path,
+                     "; writes to its raw device would destroy that"));
+  }
   ASSIGN_OR_RETURN(const bool made, host_.MakeTarget(target, false));
   const absl::Status status = host_.BindDevice(served.device, target);
   if (!status.ok() && made) host_.RemoveTarget(target).IgnoreError();

@@ -68,6 +68,24 @@ absl::Status CheckStaged(const Mounted& there, const Device& device, const std::
       absl::StrCat("staging_target_path ", there.path, ": ", difference, "; unstage it first"));
 }
 
+// What a device holds that is in use at `places` already.
+absl::StatusOr<std::string> TypeInUse(const std::vector<Mounted>& places, const std::string& asked,
+                                      const std::string& volume_id) {
+  for (const Mounted& place : places) {
+    if (place.block) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("volume ", volume_id, " is published as a raw device at ", place.path,
+                       " and is not mounted under its user; unpublish it there first"));
+    }
+    if (!asked.empty() && place.fs_type != asked) {
+      return absl::FailedPreconditionError(absl::StrCat("volume ", volume_id, " holds ",
+                                                        place.fs_type, " and not ", asked,
+                                                        "; it is mounted at ", place.path));
+    }
+  }
+  return places.front().fs_type;
+}
+
 // What the file system needs beside what was asked for.
 MountOptions WithDefaults(MountOptions options, const std::string& fs_type) {
   if (fs_type == "xfs") {
@@ -130,7 +148,7 @@ absl::Status Node::StageFilesystem(const pb::NodeStageVolumeRequest& request, co
   if (elsewhere.empty()) {
     ASSIGN_OR_RETURN(signature, Prepare(served, request.volume_id(), asked, options.read_only));
   } else {
-    signature.fs_type = elsewhere.front().fs_type;
+    ASSIGN_OR_RETURN(signature.fs_type, TypeInUse(elsewhere, asked, request.volume_id()));
   }
   bool grow = !options.read_only && !elsewhere.empty();
   if (!options.read_only && elsewhere.empty() &&

@@ -147,6 +147,14 @@ TEST_F(NodePublishTest, UnpublishNeedsNeitherTheBlockStoreNorTheVolume) {
   EXPECT_TRUE(Unstage(id).ok());
 }
 
+TEST_F(NodePublishTest, ADeviceIsNotShownRawWhileItsFileSystemIsMounted) {
+  const std::string id = AttachAndStage("a", Mount(kShared));
+  EXPECT_EQ(Publish(PublishRequest(id, Block(kShared), kTarget)).error_code(),
+            StatusCode::FAILED_PRECONDITION);
+  EXPECT_FALSE(host_.Exists(kTarget));
+  EXPECT_EQ(host_.mounts().size(), 1u);
+}
+
 TEST_F(NodePublishTest, ARawVolumeIsReadOnlyOnlyWhenItsDeviceIs) {
   const std::string id = AttachAndStage("a", Block(kShared));
   auto request = PublishRequest(id, Block(kShared), kTarget);

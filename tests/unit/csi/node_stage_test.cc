@@ -222,6 +222,23 @@ TEST_F(NodeStageTest, AStagedRawVolumeIsOnlyChecked) {
   EXPECT_TRUE(Unstage(id).ok());
 }
 
+TEST_F(NodeStageTest, WhatIsInUseOtherwiseIsNotMountedAgain) {
+  const std::string id = AttachAndStage("a", Block(kMode));
+  ASSERT_TRUE(Publish(PublishRequest(id, Block(kMode), kTarget)).ok());
+  grpc::Status status = Stage(StageRequest(id, Mount(kMode)));
+  EXPECT_EQ(status.error_code(), StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("raw device"));
+  EXPECT_EQ(host_.Count("Format"), 0);
+  EXPECT_EQ(host_.Count("Mount"), 0);
+  ASSERT_TRUE(Unpublish(id, kTarget).ok());
+  ASSERT_TRUE(Stage(StageRequest(id, Mount(kMode, "ext4"))).ok());
+  pb::NodeStageVolumeRequest second = StageRequest(id, Mount(kMode, "xfs"));
+  second.set_staging_target_path("/pods/staging/second");
+  status = Stage(second);
+  EXPECT_EQ(status.error_code(), StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("holds ext4"));
+}
+
 TEST_F(NodeStageTest, APublishedVolumeIsNotUnstaged) {
   const std::string id = AttachAndStage("a", Mount(kMode));
   ASSERT_TRUE(Publish(PublishRequest(id, Mount(kMode), kTarget)).ok());
