@@ -96,7 +96,10 @@ VolumeReconciler::Step VolumeReconciler::SettleSnapshots(Pass* pass) {
   bool any = false;
   for (const Stored<rec::SnapshotRecord>& snapshot : SnapshotsOf(pass->id())) {
     any = true;
-    if (snapshot.value.state() == rec::SnapshotRecord::READY) continue;
+    // An internal one is there for one clone, whose record is older than it is.
+    const bool over =
+        snapshot.value.internal() && env_->ClonesUnderWay(snapshot.value.id()).empty();
+    if (snapshot.value.state() == rec::SnapshotRecord::READY && !over) continue;
     if (snapshot.value.state() == rec::SnapshotRecord::CUTTING &&
         !snapshot.value.group_id().empty()) {
       // Its group's reconciler cuts it, together with the others; what it needs is an engine.
@@ -106,9 +109,8 @@ VolumeReconciler::Step VolumeReconciler::SettleSnapshots(Pass* pass) {
       if (!engine.ok() || *engine == Progress::kAgain) return engine;
       continue;
     }
-    const Step step = snapshot.value.state() == rec::SnapshotRecord::CUTTING
-                          ? CutSnapshot(pass, snapshot)
-                          : DropSnapshot(pass, snapshot);
+    const bool cut = snapshot.value.state() == rec::SnapshotRecord::CUTTING && !over;
+    const Step step = cut ? CutSnapshot(pass, snapshot) : DropSnapshot(pass, snapshot);
     if (!step.ok() || *step == Progress::kAgain) return step;
   }
   if (HasClonesUnderWay(*pass)) {

@@ -64,8 +64,14 @@ VolumeReconciler::Step VolumeReconciler::Make(Pass* pass) {
       const absl::Status made = CreateReplica(pass->record(), i, replica, nullptr);
       if (made.ok()) continue;
       const bool gone = IsThePlaces(made) || env_->Lost(replica.node());
-      if (!gone || !replica.clone_of_replica_id().empty()) return made;
-      return Replan(pass, i, made);
+      if (!gone) return made;
+      if (replica.clone_of_replica_id().empty()) return Replan(pass, i, made);
+      const std::string& snapshot_id = pass->record().clone_of_snapshot_id();
+      const auto snapshot = env_->records->snapshots().Find(KeyOfId(kSnapshotPrefix, snapshot_id));
+      const bool there = !absl::IsNotFound(snapshot.status()) &&
+                         (!snapshot.ok() || snapshot->value.id() == snapshot_id);
+      if (there) return made;
+      return GiveUp(pass, absl::StrCat("snapshot ", snapshot_id, " was deleted"));
     }
   }
   RETURN_IF_ERROR(Change(pass, [](rec::VolumeRecord* record) {
@@ -82,6 +88,9 @@ VolumeReconciler::Step VolumeReconciler::Make(Pass* pass) {
   }));
   spdlog::info("event=volume_made volume={} name=\"{}\" bytes={}", pass->id(),
                pass->record().name(), pass->record().size_bytes());
+  if (!pass->record().source_volume_id().empty()) {
+    env_->Poke(Kind::kVolume, KeyOfId(kVolumePrefix, pass->record().source_volume_id()));
+  }
   return Progress::kAgain;
 }
 
@@ -103,19 +112,60 @@ VolumeReconciler::Step VolumeReconciler::Replan(Pass* pass, int segment, const a
   return Progress::kAgain;
 }
 
+VolumeReconciler::Step VolumeReconciler::GiveUp(Pass* pass, const std::string& why) {
+  spdlog::warn("event=volume_given_up volume={} reason=\"{}\"", pass->id(), why);
+  RETURN_IF_ERROR(Change(pass, [](rec::VolumeRecord* record) {
+    if (record->state() == rec::VolumeRecord::MAKING) {
+      record->set_state(rec::VolumeRecord::DELETING);
+    }
+    return absl::OkStatus();
+  }));
+  return Progress::kAgain;
+}
+
+VolumeReconciler::Step VolumeReconciler::BeginInternalSnapshot(Pass* pass, const std::string& key,
+                                                               bool taken) {
+  const std::string& source_id = pass->record().source_volume_id();
+  const std::string source_key = KeyOfId(kVolumePrefix, source_id);
+  const absl::StatusOr<Volume> source = env_->records->volumes().Find(source_key);
+  if (!source.ok() && !absl::IsNotFound(source.status())) return source.status();
+  const bool there = source.ok() && source->value.id() == source_id &&
+                     source->value.state() != rec::VolumeRecord::DELETING;
+  if (!there) return GiveUp(pass, absl::StrCat("volume ", source_id, " was deleted"));
+  if (taken) {
+    // An earlier clone of this name had it, and its source lets it go.
+    pass->Again(kDependencyNanos);
+    return Progress::kWait;
+  }
+  rec::SnapshotRecord snapshot;
+  snapshot.set_id(pass->record().clone_of_snapshot_id());
+  snapshot.set_volume_id(source_id);
+  snapshot.set_internal(true);
+  const absl::Status created = env_->records->snapshots().Create(key, snapshot);
+  if (!created.ok() && !absl::IsAlreadyExists(created)) return created;
+  return Progress::kAgain;
+}
+
 VolumeReconciler::Step VolumeReconciler::PlanClone(Pass* pass) {
   const std::string& snapshot_id = pass->record().clone_of_snapshot_id();
+  const std::string snapshot_key = KeyOfId(kSnapshotPrefix, snapshot_id);
   const absl::StatusOr<Stored<rec::SnapshotRecord>> snapshot =
-      env_->records->snapshots().Find(KeyOfId(kSnapshotPrefix, snapshot_id));
+      env_->records->snapshots().Find(snapshot_key);
+  if (!snapshot.ok() && !absl::IsNotFound(snapshot.status())) return snapshot.status();
   if (!snapshot.ok() || snapshot->value.id() != snapshot_id) {
-    return absl::NotFoundError(
-        absl::StrCat("snapshot ", snapshot_id, ", which it is to be made from, is gone"));
+    if (!pass->record().source_volume_id().empty()) {
+      return BeginInternalSnapshot(pass, snapshot_key, snapshot.ok());
+    }
+    return GiveUp(pass, absl::StrCat("snapshot ", snapshot_id, " was deleted"));
   }
   const std::string source_key = KeyOfId(kVolumePrefix, snapshot->value.volume_id());
   ASSIGN_OR_RETURN(const Volume source, env_->records->volumes().Find(source_key));
-  // The source's own reconciler cuts the snapshot and keeps an engine while clones are made.
-  if (snapshot->value.state() != rec::SnapshotRecord::READY ||
-      !source.value.attachment().served()) {
+  // The source's own reconciler cuts the snapshot and keeps an engine while clones are made. One
+  // that is to be deleted meanwhile is there until then.
+  const bool cut = snapshot->value.state() == rec::SnapshotRecord::READY ||
+                   (snapshot->value.state() == rec::SnapshotRecord::DELETING &&
+                    !snapshot->value.block_store_id().empty());
+  if (!cut || !source.value.attachment().served()) {
     env_->Poke(Kind::kVolume, source_key);
     pass->Again(kDependencyNanos);
     return Progress::kWait;

@@ -73,6 +73,10 @@ class VolumeReconciler {
   // --- volume_make.cc ---
   Step Make(Pass* pass);
   Step PlanClone(Pass* pass);
+  // Of a clone of a volume: the snapshot that it is made from, which nobody else sees.
+  Step BeginInternalSnapshot(Pass* pass, const std::string& key, bool taken);
+  // The volume can never be made: it is deleted, and its caller told so.
+  Step GiveUp(Pass* pass, const std::string& why);
   Step Replan(Pass* pass, int segment, const absl::Status& why);
   // `present`: the configuration of the segment that it is to be added to; nullptr: it is made with
   // its segment.

@@ -110,7 +110,6 @@ class Controller {
   absl::StatusOr<std::uint64_t> ChooseSize(const api::CreateVolumeRequest& request);
   absl::Status PlanSource(const api::CreateVolumeRequest& request, const std::string& key,
                           rec::VolumeRecord* record);
-  void DropInternalSnapshot(const rec::VolumeRecord& record);
   // It has everything, as far as was seen.
   bool IsWell(const rec::ReplicaRecord& replica, const std::optional<VolumeSight>& sight) const;
   void CheckHealth(const VolumeRow& row, api::Volume* volume);

@@ -83,22 +83,9 @@ absl::Status Controller::PlanSource(const api::CreateVolumeRequest& request, con
   } else {
     ASSIGN_OR_RETURN(const VolumeRow source, FindVolume(request.source_volume_id()));
     source_bytes = source.value.size_bytes();
-    // Found again by the clone's key when this call is repeated.
-    const std::string snapshot_key = KeyOfName(kSnapshotPrefix, absl::StrCat("clone/", key), 0);
-    absl::StatusOr<SnapshotRow> found = reconciler_->records().snapshots().Find(snapshot_key);
-    rec::SnapshotRecord snapshot;
-    if (found.ok() && found->value.volume_id() == source.value.id() &&
-        found->value.state() != rec::SnapshotRecord::DELETING) {
-      snapshot = found->value;
-    } else if (found.ok()) {
-      return absl::AbortedError("what an earlier clone of this name left is still being deleted");
-    } else {
-      snapshot.set_id(NewId(snapshot_key));
-      snapshot.set_volume_id(source.value.id());
-      snapshot.set_internal(true);
-      RETURN_IF_ERROR(reconciler_->records().snapshots().Create(snapshot_key, snapshot));
-    }
-    record->set_clone_of_snapshot_id(snapshot.id());
+    // The reconciler cuts it, and lets it go when nothing is made from it any more.
+    record->set_clone_of_snapshot_id(
+        NewId(KeyOfName(kSnapshotPrefix, absl::StrCat("clone/", key), 0)));
   }
   if (record->size_bytes() < source_bytes) {
     if (request.required_bytes() != 0 || request.limit_bytes() != 0) {
@@ -163,22 +150,6 @@ absl::StatusOr<std::string> Controller::BeginVolume(const api::CreateVolumeReque
   return key;
 }
 
-void Controller::DropInternalSnapshot(const rec::VolumeRecord& record) {
-  if (record.source_volume_id().empty() || record.clone_of_snapshot_id().empty()) return;
-  const std::string key = KeyOfId(kSnapshotPrefix, record.clone_of_snapshot_id());
-  const auto dropped =
-      reconciler_->records().snapshots().Update(key, [&](rec::SnapshotRecord* snapshot) {
-        if (snapshot->id() == record.clone_of_snapshot_id() && snapshot->internal()) {
-          snapshot->set_state(rec::SnapshotRecord::DELETING);
-        }
-        return absl::OkStatus();
-      });
-  if (!dropped.ok() && !absl::IsNotFound(dropped.status())) {
-    spdlog::warn("event=internal_snapshot_kept snapshot={} reason=\"{}\"",
-                 record.clone_of_snapshot_id(), dropped.status().ToString());
-  }
-}
-
 absl::StatusOr<api::Volume> Controller::CreateVolume(const api::CreateVolumeRequest& request) {
   RETURN_IF_ERROR(CheckName("name", request.name()));
   RETURN_IF_ERROR(CheckCapabilities(request.capabilities()));
@@ -190,8 +161,12 @@ absl::StatusOr<api::Volume> Controller::CreateVolume(const api::CreateVolumeRequ
                          row->value.made_bytes() >= row->value.size_bytes());
   };
   RETURN_IF_ERROR(AwaitVolume(key, made, absl::StrCat("volume '", request.name(), "'")));
+  if (absl::IsNotFound(row.status())) {
+    return absl::NotFoundError(absl::StrCat("volume '", request.name(),
+                                            "', or what it was to be made from, was deleted "
+                                            "meanwhile"));
+  }
   RETURN_IF_ERROR(row.status());
-  DropInternalSnapshot(row->value);
   return Describe(*row);
 }
 

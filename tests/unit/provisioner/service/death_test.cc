@@ -116,6 +116,29 @@ TEST_F(DeathTest, WhileASnapshotIsCutRestoredAndDeleted) {
       });
 }
 
+TEST_F(DeathTest, WhileAVolumeIsCloned) {
+  std::string id;
+  std::string clone;
+  DieEverywhere([&] { id = MustCreate(Ask(name_ = absl::StrCat("v", ++count_))).id(); },
+                [&] {
+                  api::CreateVolumeRequest request = Ask("c" + name_, 2 * kGiB);
+                  request.set_source_volume_id(id);
+                  const auto volume = controller_->CreateVolume(request);
+                  if (volume.ok()) clone = volume->id();
+                  return volume.status();
+                },
+                [&] {
+                  ExpectClean(2);
+                  EXPECT_EQ(nodes_.SizeOf(clone), 2 * kGiB);
+                  EXPECT_EQ(store_.List(Kind::kSnapshot)->records.size(), 0u);
+                  EXPECT_EQ(nodes_.SnapshotCount(), 0u);
+                  EXPECT_TRUE(Delete(id).ok());
+                  EXPECT_TRUE(Delete(clone).ok());
+                  Pass(30);
+                  ExpectClean(0);
+                });
+}
+
 TEST_F(DeathTest, WhileANodeIsDrained) {
   std::string id;
   std::string node;

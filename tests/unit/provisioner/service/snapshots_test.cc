@@ -124,6 +124,61 @@ TEST_F(SnapshotsTest, AVolumeFromAVolumeLeavesNoSnapshotBehind) {
   EXPECT_EQ(nodes_.ReplicaCount(), 6u);
 }
 
+TEST_F(SnapshotsTest, ACloneThatIsRefusedLeavesNothingBehind) {
+  const std::string id = MustCreate(Ask("pvc-1", 2 * kGiB)).id();
+  EXPECT_TRUE(absl::IsOutOfRange(controller_->CreateVolume(FromVolume("small", id)).status()));
+  EXPECT_EQ(store_.List(Kind::kSnapshot)->records.size(), 0u);
+  EXPECT_TRUE(Delete(id).ok());
+  Pass(10);
+  EXPECT_EQ(nodes_.ReplicaCount(), 0u);
+  EXPECT_EQ(store_.List(Kind::kVolume)->records.size(), 0u);
+}
+
+TEST_F(SnapshotsTest, ACloneThatIsDeletedBeforeItIsMadeLeavesNothingBehind) {
+  const std::string id = MustCreate(Ask("pvc-1")).id();
+  nodes_.FailNext("AttachVolume", absl::UnavailableError("not now"), 1000);
+  EXPECT_FALSE(controller_->CreateVolume(FromVolume("clone", id)).ok());
+  for (const auto& row : reconciler_->records().volumes().All()) {
+    EXPECT_TRUE(Delete(row.value.id()).ok());
+  }
+  nodes_.FailNext("AttachVolume", absl::OkStatus(), 0);
+  Pass(120);
+  EXPECT_EQ(store_.List(Kind::kSnapshot)->records.size(), 0u);
+  EXPECT_EQ(store_.List(Kind::kVolume)->records.size(), 0u);
+  EXPECT_EQ(nodes_.ReplicaCount(), 0u);
+}
+
+TEST_F(SnapshotsTest, ASnapshotThatIsDeletedWhileAVolumeIsMadeFromItIsThereUntilThen) {
+  const std::string id = MustCreate(Ask("pvc-1")).id();
+  const std::string snapshot = Snapshot(id, "s")->id();
+  Pass(10);
+  nodes_.FailNext("AttachVolume", absl::UnavailableError("not now"), 1000);
+  EXPECT_FALSE(controller_->CreateVolume(FromSnapshot("restored", snapshot)).ok());
+  EXPECT_FALSE(DeleteSnapshot(snapshot).ok());
+  nodes_.FailNext("AttachVolume", absl::OkStatus(), 0);
+  Pass(120);
+  EXPECT_EQ(MustCreate(FromSnapshot("restored", snapshot)).source_snapshot_id(), snapshot);
+  EXPECT_EQ(nodes_.SnapshotCount(), 0u);
+  EXPECT_EQ(store_.List(Kind::kSnapshot)->records.size(), 0u);
+}
+
+TEST_F(SnapshotsTest, AVolumeWhoseSourceIsGoneIsGivenUp) {
+  const std::string id = MustCreate(Ask("pvc-1")).id();
+  const std::string snapshot = Snapshot(id, "s")->id();
+  Pass(10);
+  nodes_.FailNext("AttachVolume", absl::UnavailableError("not now"), 1000);
+  EXPECT_FALSE(controller_->CreateVolume(FromSnapshot("restored", snapshot)).ok());
+  // A deletion that had not seen it yet.
+  const Record record = store_.List(Kind::kSnapshot)->records.front();
+  ASSERT_TRUE(store_.Delete(Kind::kSnapshot, record.key, record.revision).ok());
+  store_.DrainWatchers();
+  EXPECT_TRUE(
+      absl::IsNotFound(controller_->CreateVolume(FromSnapshot("restored", snapshot)).status()));
+  Pass(120);
+  EXPECT_EQ(store_.List(Kind::kVolume)->records.size(), 1u);
+  EXPECT_EQ(nodes_.ReplicaCount(), 3u);
+}
+
 TEST_F(SnapshotsTest, SnapshotsOutliveTheirVolume) {
   const std::string id = MustCreate(Ask("pvc-1")).id();
   const std::string snapshot = Snapshot(id, "s")->id();
