@@ -95,6 +95,10 @@ absl::StatusOr<Node::Served> Node::FindServed(const std::string& volume_id) {
   }
   ASSIGN_OR_RETURN(served.device, host_.FindDevice(served.status.device()));
   if (served.device.size_bytes > served.status.size_bytes()) {
+    // It may have grown between the two looks.
+    ASSIGN_OR_RETURN(served.status, Status(volume_id));
+  }
+  if (served.device.size_bytes > served.status.size_bytes()) {
     return absl::InternalError(absl::StrCat(
         "device ", served.device.path, " has ", served.device.size_bytes, " bytes and volume ",
         volume_id, " only ", served.status.size_bytes(), "; it is not touched"));

@@ -147,6 +147,18 @@ TEST_F(NodePublishTest, UnpublishNeedsNeitherTheBlockStoreNorTheVolume) {
   EXPECT_TRUE(Unstage(id).ok());
 }
 
+TEST_F(NodePublishTest, AVolumeThatGrowsMeanwhileIsPublishedAllTheSame) {
+  const std::string id = AttachAndStage("a", Mount(kShared));
+  host_.before = [&](const std::string& operation) {
+    if (operation != "FindDevice") return absl::OkStatus();
+    cluster_.Change(id, [](control::Volume* volume) { volume->set_capacity_bytes(2 * kGib); });
+    DiskOf(id).device.size_bytes = 2 * kGib;
+    return absl::OkStatus();
+  };
+  const grpc::Status status = Publish(PublishRequest(id, Mount(kShared), kTarget));
+  EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
 TEST_F(NodePublishTest, ADeviceIsNotShownRawWhileItsFileSystemIsMounted) {
   const std::string id = AttachAndStage("a", Mount(kShared));
   EXPECT_EQ(Publish(PublishRequest(id, Block(kShared), kTarget)).error_code(),

@@ -54,7 +54,11 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
       all_->configurations_[request->volume_id()][static_cast<int>(request->segment())] = {
           request->members().begin(), request->members().end()};
     }
-    Replica& replica = self_->replicas[request->replica_id()];
+    const auto [added, is_new] = self_->replicas.try_emplace(request->replica_id());
+    Replica& replica = added->second;
+    if (is_new && source != self_->replicas.end()) {
+      replica.content = source->second.snapshot_contents[request->clone_snapshot_id()];
+    }
     replica.made = *request;
     replica.size_bytes = request->size_bytes();
     if (source != self_->replicas.end()) replica.promised = source->second.promised + 1;
@@ -117,7 +121,7 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
   }
 
   grpc::Status AttachVolume(ServerContext*, const v1::AttachVolumeRequest* request,
-                            v1::AttachVolumeResponse*) override {
+                            v1::AttachVolumeResponse* response) override {
     std::lock_guard lock(all_->mutex_);
     if (grpc::Status entered = all_->Enter("AttachVolume", self_->name); !entered.ok()) {
       return entered;
@@ -130,6 +134,10 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     engine.target = target;
     engine.read_only = request->read_only();
     engine.qos = request->qos();
+    if (engine.has_frontend && request->frontend() != v1::FRONTEND_NBD) {
+      engine.device = absl::StrCat("/dev/", request->name());
+    }
+    response->set_device(engine.device);
     std::vector<Replica*> promising;
     for (int i = 0; i < target.segments_size(); ++i) {
       int votes = 0;
@@ -215,6 +223,9 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     if (found->second.has_frontend) response->set_uri("nbd+unix:///");
     response->set_attached(true);
     response->set_attachment(found->second.target.attachment());
+    response->set_read_only(found->second.read_only);
+    response->set_device(found->second.device);
+    response->set_size_bytes(all_->SizeOfLocked(request->name()));
     *response->mutable_qos() = found->second.qos;
     for (const auto& [index, members] : all_->configurations_[found->second.target.volume_id()]) {
       v1::SegmentStatus* const segment = response->add_segments();
@@ -292,7 +303,10 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
       }
       snapshot.set_size_bytes(snapshot.size_bytes() + size_bytes);
     }
-    for (Replica* const replica : cut) replica->snapshots[request->name()] = snapshot;
+    for (Replica* const replica : cut) {
+      replica->snapshots[request->name()] = snapshot;
+      replica->snapshot_contents[snapshot.id()] = replica->content;
+    }
     all_->blocks_.NoteCut(request->name());
     *response->mutable_snapshot() = snapshot;
     return grpc::Status::OK;
@@ -304,10 +318,11 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     if (grpc::Status entered = all_->Enter("ListSnapshots", self_->name); !entered.ok()) {
       return entered;
     }
-    for (const auto& [id, replica] : self_->replicas) {
-      if (replica.made.volume() != request->volume()) continue;
-      for (const auto& [name, snapshot] : replica.snapshots) *response->add_snapshots() = snapshot;
-      break;
+    // Of an engine here, wherever its copies are.
+    if (self_->engines.count(request->volume()) == 0) return grpc::Status::OK;
+    for (const Replica* const replica : all_->FirstSegmentOf(request->volume())) {
+      for (const auto& [name, snapshot] : replica->snapshots) *response->add_snapshots() = snapshot;
+      if (!replica->snapshots.empty()) break;
     }
     return grpc::Status::OK;
   }
@@ -349,8 +364,18 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     if (found == self_->engines.end()) return Error(absl::NotFoundError("it is not attached here"));
     std::vector<v1::Member>& members = all_->configurations_[found->second.target.volume_id()]
                                                             [static_cast<int>(request->segment())];
-    if (all_->FindReplica(request->member().replica_id(), true) == nullptr) {
+    Replica* const added = all_->FindReplica(request->member().replica_id(), true);
+    if (added == nullptr) {
       return Error(absl::UnavailableError("the new member does not answer"));
+    }
+    for (const v1::Member& member : members) {
+      const Replica* const other = all_->FindReplica(member.replica_id(), true);
+      if (other == nullptr || member.witness()) continue;
+      added->snapshots = other->snapshots;
+      added->snapshot_contents = other->snapshot_contents;
+      added->content = other->content;
+      added->size_bytes = other->size_bytes;
+      break;
     }
     members.push_back(request->member());
     members.back().set_state(v1::MEMBER_STATE_SYNCING);
@@ -517,6 +542,10 @@ grpc::Status FakeNodes::Enter(const std::string& method, const std::string& node
   if (nodes_.at(node)->down) {
     return rpc::ToGrpcStatus(absl::UnavailableError("the node is down"));
   }
+  if (before) {
+    const absl::Status status = before(method, node);
+    if (!status.ok()) return rpc::ToGrpcStatus(status);
+  }
   calls_.push_back(absl::StrCat(method, " ", node));
   const auto found = failures_.find(method);
   if (found == failures_.end() || found->second.second == 0) return grpc::Status::OK;
@@ -529,19 +558,6 @@ FakeNodes::Replica* FakeNodes::FindReplica(const std::string& id, bool reachable
     if (reachable && node->down) continue;
     const auto found = node->replicas.find(id);
     if (found != node->replicas.end()) return &found->second;
-  }
-  return nullptr;
-}
-
-const FakeNodes::Engine* FakeNodes::EngineFor(const std::string& volume, const Shown& shown) const {
-  for (const auto& [name, node] : nodes_) {
-    const auto engine = node->engines.find(volume);
-    if (node->down || engine == node->engines.end()) continue;
-    if (absl::StrCat(name, ":2") != shown.engine.address()) continue;
-    if (engine->second.target.attachment() != shown.engine.attachment()) continue;
-    for (const v1::VolumeClient& client : engine->second.clients) {
-      if (client.ticket() == shown.engine.ticket()) return &engine->second;
-    }
   }
   return nullptr;
 }

@@ -10,6 +10,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -30,6 +31,8 @@ class FakeNodes {
     std::uint64_t promised = 0;
     std::map<std::string, v1::Snapshot> snapshots;  // by name
     std::uint64_t size_bytes = 0;
+    std::string content;                                   // what a test says is in it
+    std::map<std::string, std::string> snapshot_contents;  // by the snapshot's id
   };
   struct Engine {
     v1::AttachTarget target;
@@ -39,6 +42,7 @@ class FakeNodes {
     std::string hold;
     bool has_frontend = true;
     std::vector<v1::VolumeClient> clients;
+    std::string device;  // "/dev/VOLUME"; empty: the frontend makes none
   };
   // What a node shows of an engine that is reached over the network.
   struct Shown {
@@ -65,6 +69,11 @@ class FakeNodes {
   void MakeStale(const std::string& name, const std::string& volume, const std::string& snapshot);
   // The next calls of `method` fail with this, so many times.
   void FailNext(const std::string& method, absl::Status status, int times = 1);
+  // Asked first by every call of a node that is not down; an error is the call's. Under the lock.
+  std::function<absl::Status(const std::string& method, const std::string& node)> before;
+  // What is in a volume; it goes into its snapshots, and from them into clones.
+  void SetContent(const std::string& volume, const std::string& content);
+  std::string ContentOf(const std::string& volume) const;
 
   static std::string AddressOf(const std::string& name) { return "unix:/fake/" + name; }
   static std::string PoolOf(const std::string& name);
@@ -74,6 +83,7 @@ class FakeNodes {
   std::size_t ReplicaCount() const;
   std::size_t ReplicaCount(const std::string& node) const;
   std::size_t SnapshotCount() const;
+  std::size_t EngineCount() const;
   std::vector<std::string> EnginesOf(const std::string& volume) const;  // nodes
   // The nodes that show it and whose ticket the engine that they point to has on its list.
   std::vector<std::string> ClientsOf(const std::string& volume) const;
@@ -83,6 +93,7 @@ class FakeNodes {
   // What uses the volume on the node keeps it from being detached, or no more.
   void SetInUse(const std::string& node, const std::string& volume, bool in_use);
   std::uint64_t SizeOf(const std::string& volume) const;  // of segment 0, at any replica
+  bool IsReadOnly(const std::string& volume) const;       // where it is attached
   v1::Qos QosOf(const std::string& volume) const;
   std::size_t HoldCount() const;
   std::uint32_t MinInSyncOf(const std::string& volume) const;
@@ -95,6 +106,9 @@ class FakeNodes {
   // Where the address says, with the ticket on its list; nullptr: nowhere.
   const Engine* EngineFor(const std::string& volume, const Shown& shown) const;
   Replica* FindReplica(const std::string& id, bool reachable);
+  // REQUIRES: the lock is held.
+  std::vector<Replica*> FirstSegmentOf(const std::string& volume) const;
+  std::uint64_t SizeOfLocked(const std::string& volume) const;
 
   mutable std::mutex mutex_;
   std::map<std::string, std::unique_ptr<State>> nodes_;

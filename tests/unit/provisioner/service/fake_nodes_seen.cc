@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "tests/unit/provisioner/service/fake_node_state.h"
 
 namespace keelson::provisioner {
@@ -56,6 +57,13 @@ std::size_t FakeNodes::SnapshotCount() const {
   return count;
 }
 
+std::size_t FakeNodes::EngineCount() const {
+  std::lock_guard lock(mutex_);
+  std::size_t count = 0;
+  for (const auto& [name, node] : nodes_) count += node->engines.size();
+  return count;
+}
+
 std::vector<std::string> FakeNodes::EnginesOf(const std::string& volume) const {
   std::lock_guard lock(mutex_);
   std::vector<std::string> found;
@@ -63,6 +71,19 @@ std::vector<std::string> FakeNodes::EnginesOf(const std::string& volume) const {
     if (node->engines.count(volume) > 0) found.push_back(name);
   }
   return found;
+}
+
+const FakeNodes::Engine* FakeNodes::EngineFor(const std::string& volume, const Shown& shown) const {
+  for (const auto& [name, node] : nodes_) {
+    const auto engine = node->engines.find(volume);
+    if (node->down || engine == node->engines.end()) continue;
+    if (absl::StrCat(name, ":2") != shown.engine.address()) continue;
+    if (engine->second.target.attachment() != shown.engine.attachment()) continue;
+    for (const v1::VolumeClient& client : engine->second.clients) {
+      if (client.ticket() == shown.engine.ticket()) return &engine->second;
+    }
+  }
+  return nullptr;
 }
 
 std::vector<std::string> FakeNodes::ClientsOf(const std::string& volume) const {
@@ -100,16 +121,49 @@ void FakeNodes::SetInUse(const std::string& node, const std::string& volume, boo
   }
 }
 
-std::uint64_t FakeNodes::SizeOf(const std::string& volume) const {
-  std::lock_guard lock(mutex_);
+std::vector<FakeNodes::Replica*> FakeNodes::FirstSegmentOf(const std::string& volume) const {
+  std::vector<Replica*> found;
   for (const auto& [name, node] : nodes_) {
-    for (const auto& [id, replica] : node->replicas) {
-      if (replica.made.volume() == volume && replica.made.segment() == 0) {
-        return replica.size_bytes;
-      }
+    for (auto& [id, replica] : node->replicas) {
+      const bool wanted = replica.made.volume() == volume && replica.made.segment() == 0;
+      if (wanted) found.push_back(&replica);
     }
   }
-  return 0;
+  return found;
+}
+
+std::uint64_t FakeNodes::SizeOfLocked(const std::string& volume) const {
+  const std::vector<Replica*> found = FirstSegmentOf(volume);
+  return found.empty() ? 0 : found.front()->size_bytes;
+}
+
+std::uint64_t FakeNodes::SizeOf(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  return SizeOfLocked(volume);
+}
+
+void FakeNodes::SetContent(const std::string& volume, const std::string& content) {
+  std::lock_guard lock(mutex_);
+  for (Replica* const replica : FirstSegmentOf(volume)) {
+    if (!replica->made.witness()) replica->content = content;
+  }
+}
+
+std::string FakeNodes::ContentOf(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  for (const Replica* const replica : FirstSegmentOf(volume)) {
+    if (!replica->content.empty()) return replica->content;
+  }
+  return "";
+}
+
+bool FakeNodes::IsReadOnly(const std::string& volume) const {
+  std::lock_guard lock(mutex_);
+  for (const auto& [name, node] : nodes_) {
+    const auto found = node->engines.find(volume);
+    if (found != node->engines.end()) return found->second.read_only;
+  }
+  return false;
 }
 
 v1::Qos FakeNodes::QosOf(const std::string& volume) const {
