@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/status_macros.h"
 
@@ -52,7 +53,8 @@ absl::Status CheckSnapshotParameters(
     if (key.rfind("csi.storage.k8s.io/", 0) == 0) continue;
     if (key.rfind("storage.kubernetes.io/", 0) == 0) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat("'", key.substr(0, 64), "' is no parameter of a snapshot; there are none"));
+        absl::StrCat("'", absl::CHexEscape(key.substr(0, 64)),
+                     "' is no parameter of a snapshot; there are none"));
   }
   return absl::OkStatus();
 }

@@ -158,8 +158,10 @@ TEST_F(VolumesTest, ListsInPages) {
     request.set_starting_token(response->next_token());
   }
   EXPECT_EQ(listed, made);
-  request.set_starting_token("nonsense");
-  EXPECT_TRUE(absl::IsAborted(controller_->ListVolumes(request).status()));
+  request.set_starting_token("nonsense\nevent=forged");
+  const absl::Status refused = controller_->ListVolumes(request).status();
+  EXPECT_TRUE(absl::IsAborted(refused));
+  EXPECT_EQ(std::string(refused.message()).find("forged"), std::string::npos);
 }
 
 TEST_F(VolumesTest, GrowsWhetherPublishedOrNot) {
