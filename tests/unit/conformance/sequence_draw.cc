@@ -149,6 +149,9 @@ void Sequence::DrawCreation(Call* call) {
   }
   const bool from_source = !call->snapshot.empty() || !call->source.empty();
   if (from_source && Percent(50)) call->required = 4 * kGib;
+  // More copies than there are nodes are only refused where they are placed at once.
+  const std::map<std::string, std::string> too_many = {{"replicas", "5"}};
+  if (from_source && call->parameters == too_many) call->parameters = {{"replicas", "1"}};
 }
 
 Call Sequence::Changed(Call call) {

@@ -210,6 +210,8 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     }
     response->set_name(request->name());
     if (shown != self_->shown.end()) {
+      response->set_device(absl::StrCat("/dev/", request->name()));
+      response->set_attachment(shown->second.engine.attachment());
       response->mutable_remote()->set_address(shown->second.engine.address());
       response->mutable_remote()->set_attachment(shown->second.engine.attachment());
       response->mutable_remote()->set_size_bytes(shown->second.size_bytes);
@@ -224,7 +226,7 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
     response->set_attached(true);
     response->set_attachment(found->second.target.attachment());
     response->set_read_only(found->second.read_only);
-    response->set_device(found->second.device);
+    if (response->device().empty()) response->set_device(found->second.device);
     response->set_size_bytes(all_->SizeOfLocked(request->name()));
     *response->mutable_qos() = found->second.qos;
     for (const auto& [index, members] : all_->configurations_[found->second.target.volume_id()]) {
@@ -483,6 +485,7 @@ class FakeNodes::Node final : public v1::BlockStore::Service {
         shown.size_bytes = replica.size_bytes;
       }
     }
+    shown.read_only = request.read_only();
     self_->shown[request.name()] = shown;
     return grpc::Status::OK;
   }

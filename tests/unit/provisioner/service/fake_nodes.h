@@ -48,6 +48,7 @@ class FakeNodes {
   struct Shown {
     v1::RemoteEngine engine;
     std::uint64_t size_bytes = 0;
+    bool read_only = false;
   };
   class Node;
 

@@ -160,8 +160,10 @@ std::string FakeNodes::ContentOf(const std::string& volume) const {
 bool FakeNodes::IsReadOnly(const std::string& volume) const {
   std::lock_guard lock(mutex_);
   for (const auto& [name, node] : nodes_) {
+    const auto shown = node->shown.find(volume);
+    if (shown != node->shown.end() && shown->second.read_only) return true;
     const auto found = node->engines.find(volume);
-    if (found != node->engines.end()) return found->second.read_only;
+    if (found != node->engines.end() && found->second.read_only) return true;
   }
   return false;
 }
