@@ -61,6 +61,10 @@ void SeeThroughClient(store::GetVolumeStatusResponse* status) {
   status->set_error(resuming ? status->device_warning() : status->remote().problem());
 }
 
+bool IsShownNowhere(const store::GetVolumeStatusResponse& status) {
+  return status.uri().empty() && status.device().empty() && status.device_warning().empty();
+}
+
 }  // namespace
 
 absl::StatusOr<store::GetVolumeStatusResponse> Node::Status(const std::string& volume_id) {
@@ -76,7 +80,12 @@ absl::StatusOr<store::GetVolumeStatusResponse> Node::Status(const std::string& v
       BackendStatus(block_store_.GetVolumeStatus(context.get(), ask, &answer), "block store");
   if (absl::IsNotFound(status)) return not_here;
   RETURN_IF_ERROR(status);
-  if (answer.has_remote()) SeeThroughClient(&answer);
+  if (answer.has_remote()) {
+    SeeThroughClient(&answer);
+  } else if (answer.attached() && IsShownNowhere(answer)) {
+    // An engine for the provisioner's own purposes, or for other nodes.
+    return not_here;
+  }
   return answer;
 }
 

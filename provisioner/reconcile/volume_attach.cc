@@ -17,8 +17,8 @@ namespace {
 
 v1::Frontend FrontendFor(const rec::AttachmentRecord& attachment,
                          const control::v1::Settings& settings) {
-  if (attachment.shared()) return v1::FRONTEND_NONE;
-  return attachment.maintenance() ? v1::FRONTEND_NBD : FrontendOf(settings);
+  const bool none_uses_it_here = attachment.shared() || attachment.maintenance();
+  return none_uses_it_here ? v1::FRONTEND_NONE : FrontendOf(settings);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "proto/rpc/status_macros.h"
 #include "provisioner/reconcile/attachments.h"
 #include "provisioner/reconcile/ids.h"
+#include "provisioner/service/request_checks.h"
 
 namespace keelson::provisioner {
 namespace {
@@ -27,10 +28,6 @@ const char* StateName(v1::MemberState state) {
     default:
       return "Unknown";
   }
-}
-
-bool Lives(const rec::VolumeRecord& record) {
-  return record.state() == rec::VolumeRecord::MAKING || record.state() == rec::VolumeRecord::READY;
 }
 
 }  // namespace

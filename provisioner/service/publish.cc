@@ -27,9 +27,11 @@ const rec::PublicationRecord* On(const rec::VolumeRecord& record, const std::str
 absl::Status CheckOthers(const rec::VolumeRecord& record, const rec::PublicationRecord& wanted) {
   for (const rec::PublicationRecord& other : record.publications()) {
     const api::AccessMode mode = wanted.capability().access_mode();
-    const bool both_write =
-        mode == api::MULTI_NODE_SINGLE_WRITER && !other.read_only() && !wanted.read_only();
-    if (IsMultiNode(other.capability().access_mode()) && IsMultiNode(mode) && !both_write) continue;
+    const api::AccessMode theirs = other.capability().access_mode();
+    const bool one_writer =
+        mode == api::MULTI_NODE_SINGLE_WRITER || theirs == api::MULTI_NODE_SINGLE_WRITER;
+    const bool both_write = !other.read_only() && !wanted.read_only();
+    if (IsMultiNode(theirs) && IsMultiNode(mode) && !(one_writer && both_write)) continue;
     return absl::FailedPreconditionError(
         absl::StrCat("volume ", record.id(), " is published on node ", other.node(),
                      " and cannot be on ", wanted.node(), " at the same time"));

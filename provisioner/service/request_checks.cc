@@ -101,6 +101,15 @@ absl::Status CheckCapabilities(
   return absl::OkStatus();
 }
 
+bool Lives(const rec::VolumeRecord& record) {
+  return record.state() == rec::VolumeRecord::MAKING || record.state() == rec::VolumeRecord::READY;
+}
+
+absl::Status CheckStillThere(const rec::VolumeRecord& record, const std::string& id) {
+  if (Lives(record) && record.id() == id) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("there is no volume '", id, "'"));
+}
+
 bool IsMultiNode(api::AccessMode mode) {
   return mode == api::MULTI_NODE_READER_ONLY || mode == api::MULTI_NODE_SINGLE_WRITER ||
          mode == api::MULTI_NODE_MULTI_WRITER;

@@ -11,6 +11,7 @@
 #include "google/protobuf/map.h"
 #include "google/protobuf/repeated_field.h"
 #include "proto/keelson/v1/provisioner.pb.h"
+#include "provisioner/reconcile/records.h"
 
 namespace keelson::provisioner {
 
@@ -33,6 +34,12 @@ absl::Status CheckSnapshotParameters(
 absl::Status CheckCapability(const control::v1::Capability& capability);
 absl::Status CheckCapabilities(
     const google::protobuf::RepeatedPtrField<control::v1::Capability>& capabilities);
+
+// Whether callers still have the volume: it is not deleted, nor deleted and kept for its snapshots.
+bool Lives(const rec::VolumeRecord& record);
+// NOT_FOUND when it does not live any more, or another one has taken its name: what may come about
+// while a call works on it.
+absl::Status CheckStillThere(const rec::VolumeRecord& record, const std::string& id);
 
 // Whether nodes may have it at the same time.
 bool IsMultiNode(control::v1::AccessMode mode);

@@ -269,21 +269,21 @@ absl::StatusOr<api::ExpandVolumeResponse> Controller::ExpandVolume(
   }
   const auto changed =
       reconciler_->records().volumes().Update(row.key, [&](rec::VolumeRecord* record) {
-        if (record->id() != request.volume_id()) {
-          return absl::NotFoundError(
-              absl::StrCat("there is no volume '", request.volume_id(), "'"));
-        }
+        RETURN_IF_ERROR(CheckStillThere(*record, request.volume_id()));
         record->set_size_bytes(std::max(record->size_bytes(), bytes));
         return absl::OkStatus();
       });
   RETURN_IF_ERROR(changed.status());
+  absl::Status there;
   RETURN_IF_ERROR(AwaitVolume(
       row.key,
       [&] {
         const absl::StatusOr<VolumeRow> now = reconciler_->records().volumes().Find(row.key);
-        return !now.ok() || now->value.made_bytes() >= bytes;
+        there = now.ok() ? CheckStillThere(now->value, request.volume_id()) : now.status();
+        return !there.ok() || now->value.made_bytes() >= bytes;
       },
       absl::StrCat("the growth of volume ", row.value.id())));
+  RETURN_IF_ERROR(there);
   api::ExpandVolumeResponse response;
   response.set_capacity_bytes(std::max(row.value.size_bytes(), bytes));
   return response;
@@ -293,6 +293,7 @@ absl::Status Controller::ModifyVolume(const api::ModifyVolumeRequest& request) {
   ASSIGN_OR_RETURN(const VolumeRow row, FindVolume(request.volume_id()));
   const auto changed =
       reconciler_->records().volumes().Update(row.key, [&](rec::VolumeRecord* record) {
+        RETURN_IF_ERROR(CheckStillThere(*record, request.volume_id()));
         ASSIGN_OR_RETURN(
             const api::Settings settings,
             placement::ChangeSettings(record->settings(), request.mutable_parameters()));

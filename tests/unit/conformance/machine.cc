@@ -62,6 +62,10 @@ absl::StatusOr<Device> Machine::FindDevice(const std::string& path) {
   const std::lock_guard lock(mutex_);
   RETURN_IF_ERROR(fuse_.Event("FindDevice"));
   if (path.rfind(kDevices, 0) != 0) return absl::NotFoundError("there is no such device");
+  // It goes with what it showed, also in the middle of somebody's call.
+  if (nodes_.EnginesOf(VolumeOf(path)).empty()) {
+    return absl::NotFoundError("there is no such device");
+  }
   Load(path);
   Device device = host_.DiskAt(path).device;
   device.read_only = nodes_.IsReadOnly(VolumeOf(path));

@@ -41,7 +41,9 @@ bool IsPossible(Mode::Mode mode, bool block) {
 // whether it may write where another writes.
 StatusCode OnASecondNode(Mode::Mode first, Mode::Mode second) {
   if (!IsMultiNode(first) || !IsMultiNode(second)) return StatusCode::FAILED_PRECONDITION;
-  const bool second_writer = second == Mode::MULTI_NODE_SINGLE_WRITER && !IsReader(first);
+  const bool one_writer =
+      first == Mode::MULTI_NODE_SINGLE_WRITER || second == Mode::MULTI_NODE_SINGLE_WRITER;
+  const bool second_writer = one_writer && !IsReader(first) && !IsReader(second);
   return second_writer ? StatusCode::FAILED_PRECONDITION : StatusCode::OK;
 }
 

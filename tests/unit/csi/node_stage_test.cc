@@ -179,8 +179,14 @@ TEST_F(NodeStageTest, AVolumeThatIsNotServedYetIsTriedAgain) {
   const grpc::Status status = Stage(StageRequest(id, Mount(kMode)));
   EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE);
   EXPECT_THAT(status.error_message(), HasSubstr("no majority"));
-  cluster_.ChangeStatus(id, [](store::GetVolumeStatusResponse* s) { s->clear_device(); });
+  cluster_.ChangeStatus(id, [](store::GetVolumeStatusResponse* s) {
+    s->clear_device();
+    s->set_uri("nbd+unix:///volume");
+  });
   EXPECT_EQ(Stage(StageRequest(id, Mount(kMode))).error_code(), StatusCode::FAILED_PRECONDITION);
+  // What serves other nodes, or nobody, is not attached here.
+  cluster_.ChangeStatus(id, [](store::GetVolumeStatusResponse* s) { s->clear_device(); });
+  EXPECT_EQ(Stage(StageRequest(id, Mount(kMode))).error_code(), StatusCode::NOT_FOUND);
 }
 
 TEST_F(NodeStageTest, OfAVolumeOnSeveralNodesItSeesWhatThisOneShowsAsAClient) {

@@ -108,6 +108,7 @@ TEST_F(ShareTest, OneNodeWritesAndOthersRead) {
   EXPECT_TRUE(Publish(id, "c", mode, /*read_only=*/true).ok());
   const absl::Status alone = Publish(id, "d", Block(api::SINGLE_NODE_WRITER)).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(alone)) << alone;
+  EXPECT_TRUE(absl::IsFailedPrecondition(Share(id, "d"))) << "it would be a second writer";
   EXPECT_EQ(nodes_.ClientsOf(id), (Names{"a", "b", "c"}));
 }
 
