@@ -15,6 +15,7 @@
 #include <exception>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/status_map.h"
 #include "proto/rpc/unix_socket.h"
@@ -24,6 +25,19 @@ namespace {
 
 constexpr int kThreadsMax = 64;
 constexpr std::size_t kRequestIdBytesMax = 64;
+
+// What a caller sent may be repeated in an error, and must not forge a line of the log.
+std::string OneLine(absl::string_view text) {
+  std::string line;
+  for (const char c : text) {
+    if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) {
+      absl::StrAppend(&line, "\\x", absl::Hex(static_cast<unsigned char>(c), absl::kZeroPad2));
+    } else {
+      line.push_back(c);
+    }
+  }
+  return line;
+}
 
 // Only what cannot break a log line: the id comes from the caller.
 bool IsPlain(const grpc::string_ref& text) {
@@ -110,8 +124,7 @@ grpc::Status HandleCall(const grpc::ServerContext& context, std::string_view met
     spdlog::info("event=rpc request={} method={} ms={:.1f} code=OK", id, method, took.count());
   } else {
     spdlog::info("event=rpc request={} method={} ms={:.1f} code={} error=\"{}\"", id, method,
-                 took.count(), absl::StatusCodeToString(status.code()),
-                 std::string(status.message()));
+                 took.count(), absl::StatusCodeToString(status.code()), OneLine(status.message()));
   }
   return ToGrpcStatus(status);
 }

@@ -61,6 +61,15 @@ std::string Difference(World& world, Model model) {
     }
     if (!wrong.empty()) return wrong;
   }
+  // Of a snapshot and a formatting at once only this tells which was first.
+  for (const Model::Snapshot& snapshot : model.snapshots()) {
+    if (!snapshot.live) continue;
+    const std::string content =
+        Machine::ContentText({snapshot.fs, static_cast<std::uint64_t>(snapshot.fs_size)});
+    const std::string there = world.nodes().ContentOfSnapshot(snapshot.id);
+    if (there == content) continue;
+    return absl::StrCat(snapshot.id, ": its content is '", there, "' and not '", content, "'");
+  }
   std::multiset<std::string> must;
   std::multiset<std::string> there;
   for (const Model::Place& place : model.places()) {

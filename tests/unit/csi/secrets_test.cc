@@ -6,8 +6,10 @@
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <sstream>
 
+#include "proto/rpc/server.h"
 #include "tests/unit/csi/csi_fixture.h"
 
 namespace keelson::csi {
@@ -108,6 +110,18 @@ TEST_F(SecretsTest, SecretsGoNoFurtherThanTheDriver) {
   ASSERT_TRUE(Stage(stage).ok());
   EXPECT_EQ(cluster_.Last("GetVolumeStatus").find(kCanary), std::string::npos);
   EXPECT_EQ(log_.str().find(kCanary), std::string::npos);
+}
+
+TEST_F(SecretsTest, WhatAnErrorRepeatsForgesNoLineOfTheLog) {
+  log_.str("");
+  const grpc::ServerContext context;
+  const grpc::Status status = rpc::HandleCall(context, "Call", [] {
+    return absl::InvalidArgumentError("no volume 'a\n[info] event=forged'");
+  });
+  const std::string log = log_.str();
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 1) << log;
+  EXPECT_NE(log.find("'a\\x0a[info]"), std::string::npos) << log;
+  EXPECT_NE(status.error_message().find("a\n[info]"), std::string::npos) << "the caller gets it";
 }
 
 }  // namespace

@@ -75,6 +75,7 @@ class FakeNodes {
   // What is in a volume; it goes into its snapshots, and from them into clones.
   void SetContent(const std::string& volume, const std::string& content);
   std::string ContentOf(const std::string& volume) const;
+  std::string ContentOfSnapshot(const std::string& name) const;
 
   static std::string AddressOf(const std::string& name) { return "unix:/fake/" + name; }
   static std::string PoolOf(const std::string& name);

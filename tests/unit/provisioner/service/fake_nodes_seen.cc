@@ -157,6 +157,20 @@ std::string FakeNodes::ContentOf(const std::string& volume) const {
   return "";
 }
 
+std::string FakeNodes::ContentOfSnapshot(const std::string& snapshot) const {
+  std::lock_guard lock(mutex_);
+  for (const auto& [name, node] : nodes_) {
+    for (const auto& [id, replica] : node->replicas) {
+      const auto cut = replica.snapshots.find(snapshot);
+      if (cut == replica.snapshots.end()) continue;
+      const auto content = replica.snapshot_contents.find(cut->second.id());
+      const bool known = content != replica.snapshot_contents.end() && !content->second.empty();
+      if (known) return content->second;
+    }
+  }
+  return "";
+}
+
 bool FakeNodes::IsReadOnly(const std::string& volume) const {
   std::lock_guard lock(mutex_);
   for (const auto& [name, node] : nodes_) {
