@@ -223,7 +223,7 @@ bool GroupHarness::FinishForce() {
       AdvanceUntil(still, kForceLimitNs);
       if (force_.stage == Force::Stage::kLost &&
           attachments_.back()->state == Attachment::State::kServing) {
-        SIM_PROBE("group: what an operator wanted to go on from served by itself");
+        Tell("what an operator wanted to go on from serves by itself");
         force_.stage = Force::Stage::kNever;
       }
     } else if (force_.stage == Force::Stage::kLost) {
